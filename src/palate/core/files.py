@@ -1,0 +1,257 @@
+"""Files that are either whole or absent, and the one place that reads weights.
+
+Everything is written under a temporary name, forced to disk, and renamed. A folder carries a
+manifest of its files' sizes and digests, because a flipped bit in a safetensors file loads
+without a word. Weights are read from safetensors only: no other format can be opened without
+running code that a stranger may have put there.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from palate.core.problems import DataError, StateError, WeightsError, require
+
+MANIFEST = "manifest.json"
+UNFINISHED = ".unfinished-"
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON: sorted keys, no spaces."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return digest_bytes(text.encode())
+
+
+def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, shapes, types and bytes, so that a renamed tensor is another digest."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Raises:
+        StateError: when the disk refuses; nothing is left under the final name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{path.name}")
+    raw = data.encode() if isinstance(data, str) else data
+    try:
+        with temporary.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _refused(path, error) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_atomic(path, json.dumps(value, indent=2, default=str) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: when the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            got=f"{path}: {error}", need="a readable JSON file", fix="Check the path."
+        ) from error
+
+
+@contextmanager
+def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A folder that appears under its name only when the block has ended without an error.
+
+    The block fills the temporary folder it is given. On leaving, every file is forced to disk,
+    the manifest is written, and the folder is renamed. With `replace`, an existing folder is
+    moved aside first and removed after the new one stands.
+
+    Raises:
+        StateError: when the folder exists and `replace` is false, or the disk refuses.
+    """
+    require(
+        replace or not path.exists(),
+        got=f"{path}, which exists",
+        need="a new folder",
+        fix="Choose another name, or remove it first.",
+        kind=StateError,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{path.name}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        write_manifest(temporary)
+        old = None
+        if path.exists():
+            old = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-old")
+            os.replace(path, old)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _refused(path, error) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_manifest(folder: Path) -> None:
+    """Record size and digest of every file in a folder, and force them all to disk."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        name = path.relative_to(folder).as_posix()
+        files[name] = {"bytes": path.stat().st_size, "sha256": digest_file(path)}
+    write_json(folder / MANIFEST, {"files": files})
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a folder according to its manifest, or None when it is whole."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+        items = [(name, int(fact["bytes"]), str(fact["sha256"])) for name, fact in files.items()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} is missing or unreadable"
+    for name, size, digest in items:
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes instead of {size}"
+        if digest_file(path) != digest:
+            return f"{name} was changed: its digest differs"
+    return None
+
+
+def sweep(folder: Path) -> int:
+    """Remove what interrupted writes left in a folder. Returns how many things went."""
+    left = list(folder.glob(f"{UNFINISHED}*"))
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    return len(left)
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as safetensors, atomically.
+
+    Raises:
+        StateError: when the disk refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{path.name}")
+    # Shared storage (tied weights) cannot be written; a clone of each is what a reader expects.
+    plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+    try:
+        save_file(plain, temporary, metadata={"format": "pt"})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise _refused(path, error) from error
+
+
+def load_weights(
+    path: Path, *, sha256: str | None = None, finite: bool = True
+) -> dict[str, Tensor]:
+    """Read named tensors from a safetensors file: the only reader of weights in the project.
+
+    Args:
+        path: The file. Any other format is refused.
+        sha256: The digest it must have, where one is known.
+        finite: Refuse NaN and infinity, which the format itself lets through.
+
+    Raises:
+        WeightsError: when the format, the digest or a value is wrong.
+    """
+    require(
+        path.suffix == ".safetensors",
+        got=str(path),
+        need="a .safetensors file (other formats can run code when opened)",
+        fix="Convert it where you trust it, then load the result.",
+        kind=WeightsError,
+    )
+    require(
+        sha256 is None or not path.is_file() or digest_file(path) == sha256,
+        got=f"{path} with another digest than recorded",
+        need=f"sha256 {sha256}",
+        fix="Fetch or restore the file again.",
+        kind=WeightsError,
+    )
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            got=f"{path}: {error}", need="a whole safetensors file", fix="Fetch it again."
+        ) from error
+    for name, tensor in tensors.items():
+        require(
+            not finite or not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()),
+            got=f"{path}: {name} holds NaN or infinity",
+            need="finite weights",
+            fix="Use another checkpoint; this one was saved after a training broke.",
+            kind=WeightsError,
+        )
+    return tensors
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force a rename itself to disk; without it a power cut may undo the name."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _refused(path: Path, error: Exception) -> StateError:
+    try:
+        free = f"{shutil.disk_usage(path.parent).free / 1e6:.0f} MB free"
+    except OSError:
+        free = "free space unknown"
+    return StateError(
+        got=f"{path}: {error} ({free})",
+        need="a writable disk with room",
+        fix="Free some space or choose another folder; nothing was left half-written.",
+    )
