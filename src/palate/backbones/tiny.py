@@ -1,0 +1,191 @@
+"""A small pipeline in Stable Diffusion 1.5's own format, and the copy that ships with the package.
+
+The same five parts as Stable Diffusion 1.5 (UNet, autoencoder, CLIP text encoder, CLIP tokenizer,
+scheduler), the same eps prediction on the same noise schedule, only small: 64×64 pixels become
+4×16×16 latents. Whatever works on this folder works on the large one, and it trains on one core.
+
+Read next: `pretraining.py`, which teaches it pictures; `lab/pretrain/README.md`, how that went.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from palate.core.problems import WeightsError, require, unknown
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+PIXELS = 64
+MOST_TOKENS = 24
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """The widths of one architecture.
+
+    Attributes:
+        autoencoder: Channels at 64, 32 and 16 pixels.
+        unet: Channels at 16, 8 and, where given, 4 latent pixels.
+        text: Width of the text encoder, which is also the width of cross-attention.
+        layers: Layers of the text encoder.
+    """
+
+    autoencoder: tuple[int, ...]
+    unet: tuple[int, ...]
+    text: int
+    layers: int
+
+
+SIZES = {
+    "shipped": Size(autoencoder=(16, 24, 48), unet=(40, 64, 64), text=96, layers=2),
+    "micro": Size(autoencoder=(8, 8, 8), unet=(8, 16), text=16, layers=1),
+}
+
+
+def shipped() -> Path:
+    """The folder of the model that ships with the package.
+
+    Raises:
+        WeightsError: when the package was installed without it.
+    """
+    folder = Path(__file__).parent / "shipped"
+    require(
+        (folder / "model_index.json").is_file(),
+        got=f"no model_index.json in {folder}",
+        need="the small pipeline that ships with palate",
+        fix="Install the package again, or make the folder with `palate world pretrain`",
+        kind=WeightsError,
+    )
+    return folder
+
+
+def build(captions: Iterable[str], *, size: str = "shipped", seed: int = 0) -> StableDiffusionPipeline:
+    """Build an untrained pipeline whose tokenizer knows the words of the captions.
+
+    Raises:
+        SettingError: for a size that does not exist.
+    """
+    if size not in SIZES:
+        raise unknown("size", size, SIZES)
+    widths = SIZES[size]
+    tokenizer = build_tokenizer(captions)
+    # The layers' own initialisation draws from the global generator: lend it, and put it back.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return StableDiffusionPipeline(
+            vae=_autoencoder(widths),
+            unet=_unet(widths),
+            text_encoder=_text_encoder(widths, tokenizer),
+            tokenizer=tokenizer,
+            scheduler=_scheduler(),
+            safety_checker=None,
+            feature_extractor=None,
+            image_encoder=None,
+            requires_safety_checker=False,
+        )
+
+
+def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
+    """Train a byte-level BPE on the captions: their words become single tokens.
+
+    Any other text still encodes, byte by byte.
+    """
+    learner = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
+    learner.normalizer = normalizers.Lowercase()
+    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    learner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        min_frequency=2,
+        initial_alphabet=alphabet,
+        special_tokens=[START, END],
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    learner.train_from_iterator(captions, trainer)
+    import json
+
+    model = json.loads(learner.to_str())["model"]
+    vocabulary = model["vocab"]
+    # CLIP's tokenizer ends every word with </w>, also a word of one unseen letter.
+    for letter in sorted(alphabet):
+        vocabulary.setdefault(f"{letter}</w>", len(vocabulary))
+    merges = [tuple(pair) for pair in model["merges"]]
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MOST_TOKENS)
+
+
+def _autoencoder(size: Size) -> AutoencoderKL:
+    levels = len(size.autoencoder)
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        block_out_channels=size.autoencoder,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=1,
+        norm_num_groups=8,
+        sample_size=PIXELS,
+        mid_block_add_attention=False,
+    )
+
+
+def _unet(size: Size) -> UNet2DConditionModel:
+    levels = len(size.unet)
+    return UNet2DConditionModel(
+        sample_size=PIXELS // 4,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=size.unet,
+        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
+        up_block_types=("CrossAttnUpBlock2D",) * (levels - 1) + ("UpBlock2D",),
+        layers_per_block=1,
+        norm_num_groups=8,
+        attention_head_dim=4,
+        cross_attention_dim=size.text,
+    )
+
+
+def _text_encoder(size: Size, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=size.text,
+            intermediate_size=2 * size.text,
+            projection_dim=size.text,
+            num_hidden_layers=size.layers,
+            num_attention_heads=4,
+            max_position_embeddings=MOST_TOKENS,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def _scheduler() -> DPMSolverMultistepScheduler:
+    return DPMSolverMultistepScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="epsilon",
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        timestep_spacing="trailing",
+        steps_offset=1,
+    )

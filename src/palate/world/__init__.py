@@ -1,0 +1,40 @@
+"""A small world with a known taste: scenes, their pictures, the exact reward, and judges."""
+
+from palate.world.judges import Judge, Preference, population, varied
+from palate.world.render import PERFECT, Style, render, training_pictures
+from palate.world.reward import (
+    FIDELITY_PARTS,
+    MAJORITY,
+    OPPOSITE,
+    TASTE_PARTS,
+    Taste,
+    parts,
+    reward,
+    rewards,
+    weigh,
+)
+from palate.world.scenes import Scene, Thing, prompts, split_of
+
+__all__ = [
+    "FIDELITY_PARTS",
+    "MAJORITY",
+    "OPPOSITE",
+    "PERFECT",
+    "TASTE_PARTS",
+    "Judge",
+    "Preference",
+    "Scene",
+    "Style",
+    "Taste",
+    "Thing",
+    "parts",
+    "population",
+    "prompts",
+    "render",
+    "reward",
+    "rewards",
+    "split_of",
+    "training_pictures",
+    "varied",
+    "weigh",
+]
