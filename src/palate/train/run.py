@@ -1,0 +1,292 @@
+"""Run: everything needed to repeat a training, in one value.
+
+It is read from Python, from YAML or from flags, printed back whole, and refused before any weight
+is loaded. Nothing outside it changes a number; nothing in it is skipped in silence.
+
+Read next: `loop.py`, what is done with it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, final, get_args, get_origin
+
+import yaml
+from pydantic import Field
+
+from palate.backbones.backbone import Adapter
+from palate.core.files import digest_json
+from palate.core.problems import SettingError, nearest, require
+from palate.objectives import BY_NAME, Objective
+from palate.train.groups import (
+    GROUPS,
+    AdapterSettings,
+    Limits,
+    NoiseSettings,
+    ObjectiveSettings,
+    Pictures,
+    Plan,
+    Split,
+)
+from palate.train.strict import Lines, Strict, build, parse_yaml, read_yaml, unknown_setting, where
+
+BETA_CONVENTION = (
+    "logit = (beta/2) · margin; margin = difference of per-element-mean squared errors (fp32)"
+)
+
+
+@final
+class Run(Strict):
+    """Everything needed to repeat a training."""
+
+    model: str = Field(description="the model: a folder, a Hub name, or `shipped`", min_length=1)
+    data: str = Field(description="the folder of a frozen data snapshot", min_length=1)
+    seed: int = Field(0, ge=0, description="names every random draw")
+    objective: ObjectiveSettings = Field(
+        default_factory=ObjectiveSettings, description="which loss, and its settings"
+    )
+    adapter: AdapterSettings | None = Field(
+        default_factory=AdapterSettings, description="adapters; null trains all weights"
+    )
+    plan: Plan = Field(default_factory=Plan, description="how long and how fast to learn")
+    pictures: Pictures = Field(default_factory=Pictures, description="how pictures are prepared")
+    noise: NoiseSettings = Field(default_factory=NoiseSettings, description="which noise levels")
+    split: Split = Field(default_factory=Split, description="which pairs are held out")
+    health: Limits = Field(default_factory=Limits, description="limits of the health monitor")
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any], *, lines: Lines | None = None) -> "Run":
+        """A run from plain values, nested or with dotted names such as `plan.steps`.
+
+        Raises:
+            SettingError: for the first setting that is unknown, missing, wrong or contradicting.
+        """
+        places = lines or {}
+        nested = _nested(values, places)
+        made = {name: _group(name, value, places) for name, value in nested.items()}
+        return build(cls, made, places)
+
+    @classmethod
+    def from_yaml(cls, path: Path) -> "Run":
+        """A run from a YAML file, with line numbers in what it refuses.
+
+        Raises:
+            SettingError: as `from_values`, and for repeated keys, anchors, aliases and tags.
+        """
+        values, lines = read_yaml(path)
+        return cls.from_values(values, lines=lines)
+
+    @classmethod
+    def from_yaml_text(cls, text: str) -> "Run":
+        """A run from YAML text; see `from_yaml`."""
+        values, lines = parse_yaml(text)
+        return cls.from_values(values, lines=lines)
+
+    def with_values(self, values: Mapping[str, Any]) -> "Run":
+        """The same run with some settings changed, named as in `from_values`."""
+        merged = self.values()
+        for name, value in _nested(values, {}).items():
+            old = merged.get(name)
+            if name == "objective" and isinstance(value, Mapping) and "name" in value:
+                old = old if value["name"] == self.objective.name else None
+            both = isinstance(old, Mapping) and isinstance(value, Mapping)
+            merged[name] = {**old, **value} if both else value  # pyright: ignore[reportGeneralTypeIssues]
+        return Run.from_values(merged)
+
+    def values(self) -> dict[str, Any]:
+        """All settings as plain nested values."""
+        values = self.model_dump(mode="json")
+        values["objective"] = {"name": self.objective.name, **values["objective"]["settings"]}
+        return values
+
+    def to_yaml(self) -> str:
+        """All settings as YAML that reads back to the same run."""
+        header = f"# {self.beta_convention}\n"
+        return header + yaml.dump(self.values(), Dumper=_Dumper, sort_keys=False, width=88)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all settings."""
+        return digest_json(self.values())
+
+    @property
+    def beta_convention(self) -> str:
+        """What beta multiplies, in one sentence; there is one convention in the whole project."""
+        return BETA_CONVENTION
+
+    def differences(self, other: "Run") -> dict[str, tuple[Any, Any]]:
+        """Settings that differ: dotted name → (this run's, the other's)."""
+        mine, others = _flat(self.values()), _flat(other.values())
+        return {
+            name: (mine.get(name), others.get(name))
+            for name in sorted({*mine, *others})
+            if mine.get(name) != others.get(name)
+        }
+
+    def build_objective(self) -> Objective:
+        """The loss."""
+        return self.objective.build()
+
+    def build_adapter(self) -> Adapter | None:
+        """The adapters, or None when all weights are trained."""
+        if self.adapter is None:
+            return None
+        return Adapter(**self.adapter.model_dump(), seed=self.seed)
+
+
+@final
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One setting as a command line needs to know it.
+
+    Attributes:
+        path: Its dotted name.
+        type: The Python type of its value.
+        options: The words it may be, or None.
+        default: What it is when left out; None also where it is required.
+        required: Whether it must be given.
+        help: What it is, in a few words.
+    """
+
+    path: str
+    type: Any
+    options: tuple[str, ...] | None
+    default: Any
+    required: bool
+    help: str
+
+
+def settings() -> tuple[Setting, ...]:
+    """Every setting of a run except the objectives' own, in reading order."""
+    found: list[Setting] = []
+    for name, field in Run.model_fields.items():
+        kind = GROUPS.get(name)
+        fields = (
+            {name: field}
+            if kind is None
+            else {
+                f"{name}.{key}": value
+                for key, value in kind.model_fields.items()
+                if key != "settings"
+            }
+        )
+        for path, info in fields.items():
+            literal = get_origin(info.annotation) is Literal
+            found.append(
+                Setting(
+                    path=path,
+                    type=str if literal else info.annotation,
+                    options=get_args(info.annotation) if literal else None,
+                    default=None
+                    if info.is_required()
+                    else info.get_default(call_default_factory=True),
+                    required=info.is_required(),
+                    help=info.description or "",
+                )
+            )
+    return tuple(found)
+
+
+def _nested(values: Mapping[str, Any], lines: Lines) -> dict[str, Any]:
+    """Dotted names put into their groups."""
+    nested: dict[str, Any] = {}
+    for path, value in values.items():
+        name, _, rest = str(path).partition(".")
+        if name not in Run.model_fields:
+            raise _unknown_top(str(path), lines)
+        if rest:
+            group = nested.setdefault(name, {})
+            require(
+                isinstance(group, dict),
+                got=f"{path}={value!r} with {name}: {group!r}",
+                need="one or the other",
+                fix=f"Remove {path}, or set {name} to a group of settings.",
+            )
+            group[rest] = value
+        else:
+            require(
+                name not in nested,
+                got=f"{name}: {value!r} beside settings named {name}.…",
+                need="one or the other",
+                fix=f"Give {name} once.",
+            )
+            nested[name] = dict(value) if isinstance(value, Mapping) else value
+    return nested
+
+
+def _unknown_top(path: str, lines: Lines) -> SettingError:
+    """An unknown name at the top; often one that belongs into a group."""
+    for group, kind in GROUPS.items():
+        if path in kind.model_fields and path != "settings":
+            return SettingError(
+                got=f"an unknown setting {path}{where(path, lines)}",
+                need=f"it inside the group {group}",
+                fix=f"Did you mean {group}.{path}?",
+            )
+    names = [f"{group}.{name}" for group, kind in GROUPS.items() for name in kind.model_fields]
+    guess = nearest(path, Run.model_fields) or nearest(path, names)
+    inner = {name.rpartition(".")[2]: name for name in names}
+    guess = guess or inner.get(nearest(path, inner) or "")
+    return SettingError(
+        got=f"an unknown setting {path}{where(path, lines)}",
+        need=f"one of {', '.join(Run.model_fields)}",
+        fix=f"Did you mean {guess}?" if guess else "Remove it.",
+    )
+
+
+def _group(name: str, value: Any, lines: Lines) -> Any:
+    """A group built from its values; other values as they are."""
+    kind = GROUPS.get(name)
+    if kind is None or isinstance(value, kind) or (value is None and name == "adapter"):
+        return value
+    if not isinstance(value, Mapping):
+        raise SettingError(
+            got=f"{name}={value!r}{where(name, lines)}",
+            need=f"a group of settings ({', '.join(kind.model_fields)})",
+            fix=f"Write for example {name}.{next(iter(kind.model_fields))}.",
+        )
+    try:
+        return _objective(value, lines) if kind is ObjectiveSettings else build(kind, value, lines)
+    except SettingError as error:
+        raise _placed(error, name, lines) from None
+
+
+def _placed(error: SettingError, group: str, lines: Lines) -> SettingError:
+    """A group's own refusal, such as `beta=-1`, with the line of the setting it begins with."""
+    word = error.got.partition("=")[0].rpartition(".")[2]
+    place = {"objective": "objective.name"}.get(word, f"{group}.{word}")
+    if "(line" in error.got or place not in lines:
+        return error
+    return SettingError(got=f"{error.got}{where(place, lines)}", need=error.need, fix=error.fix)
+
+
+def _objective(value: Mapping[str, Any], lines: Lines) -> ObjectiveSettings:
+    """A loss from one flat group: its name and its own settings side by side."""
+    own = {key: item for key, item in value.items() if key != "name"}
+    name = value.get("name", "dpo")
+    if isinstance(name, str) and name in BY_NAME:
+        known = [field.name for field in dataclasses.fields(BY_NAME[name])]
+        for key in own:
+            if key not in known:
+                raise unknown_setting(f"objective.{key}", known, lines)
+    return build(ObjectiveSettings, {"name": name, "settings": own}, lines)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= (
+            _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        )
+    return flat
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes short lists on one line."""
+
+
+def _list(dumper: yaml.SafeDumper, items: Any) -> yaml.Node:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+
+
+_Dumper.add_representer(list, _list)
