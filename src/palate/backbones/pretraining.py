@@ -9,6 +9,7 @@ Read next: `tiny.py`, the networks; `recipes/pretrain.py`, which hands in the sm
 
 import copy
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -83,6 +84,8 @@ def pretrain(
     _train_autoencoder(pipeline, pictures, unseen, plan, seed, work, record)
     latents = _measure_and_encode(pipeline, pictures)
     unseen_latents = _encode(pipeline, unseen)
+    # The parts that training no longer changes; with a checkpoint they make pictures meanwhile.
+    pipeline.save_pretrained(work / "pipeline")
     train = _Latents(latents, _tokens(pipeline, captions))
     held = _Latents(unseen_latents, _tokens(pipeline, unseen_captions))
     _train_unet(pipeline, train, held, plan, seed, work, record)
@@ -151,7 +154,7 @@ class _Learner:
         loss.backward()
         nn.utils.clip_grad_norm_(self.weights, 1.0)
         warm = min(1.0, (self.step + 1) / 100)
-        cosine = 0.5 * (1.0 + np.cos(np.pi * self.step / self.steps))
+        cosine = 0.5 * (1.0 + math.cos(math.pi * self.step / self.steps))
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate * warm * (0.02 + 0.98 * cosine)
         self.optimiser.step()
@@ -199,7 +202,7 @@ def _train_autoencoder(
     work: Path,
     record: _Record,
 ) -> None:
-    """Squared and absolute error, and a small pull of the latents towards a unit normal."""
+    """Reproduce the picture, with a slight pull of the latents towards a unit normal."""
     vae, streams = pipeline.vae.train(), Streams(seed)
     learner = _Learner(
         {"vae": vae},
@@ -215,10 +218,9 @@ def _train_autoencoder(
             posterior = vae.encode(target).latent_dist
             noise = streams("autoencoder noise", step).normal(tuple(posterior.mean.shape))
             guess = vae.decode(posterior.mean + posterior.std * noise).sample.float()
-        difference = guess - target
         mean, spread = posterior.mean.float(), posterior.logvar.float()
         pull = 0.5 * (mean.square() + spread.exp() - 1.0 - spread).mean()
-        loss = difference.square().mean() + 0.3 * difference.abs().mean() + 1e-4 * pull
+        loss = _picture_loss(guess, target) + 1e-5 * pull
         learner.descend(loss)
         if step % _LOG_EVERY == 0:
             record(part="autoencoder", step=step, loss=loss.item(), seconds=learner.elapsed())
@@ -227,6 +229,23 @@ def _train_autoencoder(
         check = as_input(unseen[:128])
         error = (vae(check).sample - check).square().mean().item()
     record(part="autoencoder", step=learner.step, validation=error, seconds=learner.elapsed())
+
+
+def _picture_loss(guess: Tensor, target: Tensor) -> Tensor:
+    """Squared and absolute error, with extra weight on hue and on coloured pixels.
+
+    Most of a picture is plain background: unweighted, green and blue were told apart last of all.
+    """
+    difference, hue = guess - target, _chroma(target)
+    coloured = 1.0 + 4.0 * hue.square().sum(1, keepdim=True).sqrt().clamp(max=1.0)
+    plain = difference.square() + 0.3 * difference.abs()
+    return (coloured * plain).mean() + 2.0 * (coloured * _chroma(difference).square()).mean()
+
+
+def _chroma(rgb: Tensor) -> Tensor:
+    """[n, 3, h, w] to the two colour axes [n, 2, h, w], zero for greys."""
+    red, green, blue = rgb.unbind(1)
+    return torch.stack([red - 0.5 * (green + blue), 0.866 * (green - blue)], 1)
 
 
 def _measure_and_encode(pipeline: StableDiffusionPipeline, pictures: np.ndarray) -> Tensor:
