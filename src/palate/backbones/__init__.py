@@ -1,0 +1,87 @@
+"""Models that denoise. `load` opens a folder or a Hub id as a `Backbone`, whatever its family.
+
+Importing this room is cheap: diffusers and transformers are imported when a model is loaded.
+
+Read next: `backbone.py`, what can be asked of a model.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palate.backbones.backbone import (
+    PRECISIONS,
+    Adapter,
+    Backbone,
+    Condition,
+    Precision,
+)
+from palate.core.problems import WeightsError, nearest, require, unknown
+
+__all__ = ["FAMILIES", "Adapter", "Backbone", "Condition", "Precision", "load"]
+
+
+def _stable_diffusion(folder: Any, **settings: Any) -> Backbone:
+    from palate.backbones.sd import StableDiffusion
+
+    return StableDiffusion.load(folder, **settings)
+
+
+FAMILIES: Mapping[str, Callable[..., Backbone]] = {"StableDiffusionPipeline": _stable_diffusion}
+
+
+def load(
+    model: str | Path,
+    *,
+    adapter: Adapter | None = None,
+    train: bool = False,
+    device: str | torch.device = "cpu",
+    precision: Precision = "fp32",
+    gradient_checkpointing: bool = False,
+    weights: str | Path | None = None,
+) -> Backbone:
+    """Load a model for sampling, or with `train` for training.
+
+    Args:
+        model: A pipeline folder, a Hub id (`owner/name`, `owner/name@revision`), or `shipped`.
+        adapter: Train low-rank adapters; None trains the whole denoising network.
+        train: Let gradients flow into the adapters or the network.
+        device: Where the networks live.
+        precision: What the denoising network computes in. Autoencoder and text encoder: float32.
+        gradient_checkpointing: Recompute activations in the backward pass, to save memory.
+        weights: A result to put on the model: a LoRA file, or the folder of an export.
+
+    Raises:
+        SettingError: for settings that do not exist or contradict each other.
+        WeightsError: when the folder cannot be used; it names what is missing or refused.
+    """
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    from palate.backbones.folder import Folder
+
+    folder = Folder.open(_shipped() if str(model) == "shipped" else model)
+    guess = nearest(folder.family, FAMILIES)
+    require(
+        folder.family in FAMILIES,
+        got=f"{model}: a pipeline of class {folder.family}",
+        need=f"one of {', '.join(FAMILIES)}",
+        fix=f"Use a folder of a {guess}." if guess else "Use a model of a family palate knows.",
+        kind=WeightsError,
+    )
+    return FAMILIES[folder.family](
+        folder,
+        adapter=adapter,
+        train=train,
+        device=torch.device(device),
+        precision=precision,
+        gradient_checkpointing=gradient_checkpointing,
+        weights=None if weights is None else Path(weights),
+    )
+
+
+def _shipped() -> Path:
+    from palate.backbones import tiny
+
+    return tiny.shipped()

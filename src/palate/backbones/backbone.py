@@ -1,0 +1,245 @@
+"""What can be asked of a denoising model, whatever its family.
+
+A `Backbone` is a network plus its noise path, with an autoencoder and a text encoder around it.
+It speaks with one of two voices: the policy, which is being trained, and inside `as_reference()`
+the model it started from. Nothing else in the project knows which family it is talking to.
+
+Read next: `sd.py`, the first family; `lora.py`, adapters whose absence is the reference.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, final, get_args
+
+import torch
+from jaxtyping import Float, Shaped, UInt8
+from torch import Tensor, nn
+
+from palate.core.path import Path as NoisePath
+from palate.core.problems import require, unknown
+
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+Initialisation = Literal["gaussian", "uniform"]
+INITIALISATIONS: tuple[str, ...] = get_args(Initialisation)
+ATTENTION = ("to_k", "to_out.0", "to_q", "to_v")
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Condition:
+    """What a batch is conditioned on: named tensors, each [b, ...].
+
+    Attributes:
+        tensors: For Stable Diffusion 1.x/2.x only `text`, [b, tokens, width]; larger models add
+            pooled embeddings and sizes.
+    """
+
+    tensors: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        sizes = {name: tensor.shape[0] for name, tensor in self.tensors.items()}
+        require(
+            len(set(sizes.values())) == 1,
+            got=f"a condition with rows {sizes}",
+            need="at least one tensor, and the same number of rows in each",
+            fix="Build conditions with `Backbone.embed`, `rows` and `concatenate`.",
+        )
+
+    def __len__(self) -> int:
+        return int(next(iter(self.tensors.values())).shape[0])
+
+    def rows(self, index: Tensor | Sequence[int]) -> "Condition":
+        """The rows of the given numbers, in their order; a number may repeat."""
+        chosen = torch.as_tensor(index, dtype=torch.long)
+        return Condition({name: t[chosen.to(t.device)] for name, t in self.tensors.items()})
+
+    def repeat(self, times: int) -> "Condition":
+        """The whole batch several times, one after another: [a, b] becomes [a, b, a, b]."""
+        return Condition.concatenate([self] * times)
+
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "Condition":
+        """The same condition elsewhere, or in another floating type."""
+        return Condition(
+            {
+                name: t.to(device=device, dtype=dtype if t.is_floating_point() else None)
+                for name, t in self.tensors.items()
+            }
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence["Condition"]) -> "Condition":
+        """Several conditions of one kind as one batch."""
+        names = [sorted(part.tensors) for part in parts]
+        require(
+            bool(names) and all(name == names[0] for name in names),
+            got=f"conditions with tensors {names}",
+            need="one or more conditions of the same backbone",
+            fix="Do not mix conditions of different models.",
+        )
+        return Condition({n: torch.cat([part.tensors[n] for part in parts]) for n in names[0]})
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adapter:
+    """Low-rank adapters (LoRA, arXiv:2106.09685), in the forms whose absence is the base model.
+
+    Trainable biases, whole saved modules and initialisations that rewrite the base (PiSSA, OLoRA)
+    cannot be said here: with them, switching the adapters off would no longer give the reference.
+    The up-projection starts at zero, so before the first step the policy is the reference.
+
+    Attributes:
+        rank: Width of the bottleneck.
+        alpha: Scale of the adapter's answer is alpha / rank. None means equal to the rank.
+        targets: Names of layers to adapt, as they end in the network (`to_q`, `conv1`), or of
+            containers (`ff.net`), whose linear and convolution layers are all adapted.
+        init: Down-projection: `gaussian` has standard deviation 1 / rank, `uniform` is that of
+            a fresh linear layer.
+        dora: Learn the length of each weight column apart (DoRA, arXiv:2402.09353).
+        dropout: Must be 0 for now.
+        seed: Names the random stream of the down-projections.
+    """
+
+    rank: int = 8
+    alpha: float | None = None
+    targets: tuple[str, ...] = ATTENTION
+    init: Initialisation = "gaussian"
+    dora: bool = False
+    dropout: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.rank >= 1,
+            got=f"adapter rank {self.rank}",
+            need="a rank of at least 1",
+            fix="Use 8; 4 to 64 are common.",
+        )
+        require(
+            self.alpha is None or 0 < self.alpha < float("inf"),
+            got=f"adapter alpha {self.alpha}",
+            need="alpha > 0, or none for alpha = rank",
+            fix="Leave alpha out, or use the rank or twice the rank.",
+        )
+        require(
+            bool(self.targets) and all(self.targets),
+            got=f"adapter targets {self.targets}",
+            need="at least one layer name",
+            fix=f"Use {', '.join(ATTENTION)}.",
+        )
+        if self.init not in INITIALISATIONS:
+            raise unknown("adapter init", self.init, INITIALISATIONS)
+        require(
+            self.dropout == 0,
+            got=f"adapter dropout {self.dropout}",
+            need="dropout 0 (its draws are not keyed yet, so resuming would differ)",
+            fix="Remove dropout; caption dropout and weight decay are there to regularise.",
+        )
+
+    @property
+    def scale(self) -> float:
+        """What the low-rank answer is multiplied with: alpha / rank."""
+        return (self.rank if self.alpha is None else self.alpha) / self.rank
+
+
+class Backbone(Protocol):
+    """A model that denoises, as policy or as reference.
+
+    Inputs are moved to the model's device; answers stay there, in float32.
+
+    Attributes:
+        kind: The family, such as `sd`.
+        device: Where the networks are.
+        precision: What the denoising network computes in. Weights being trained are float32.
+        resolution: The side of the pictures it was made for, in pixels.
+        adapter: The low-rank adapters being trained, or None.
+    """
+
+    kind: str
+    device: torch.device
+    precision: Precision
+    resolution: int
+    adapter: Adapter | None
+
+    @property
+    def path(self) -> NoisePath:
+        """Noise levels and kind of prediction, from the scheduler's configuration."""
+        ...
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 of each part of the base model: unet, vae, text_encoder, tokenizer, scheduler."""
+        ...
+
+    @property
+    def scheduler_config(self) -> Mapping[str, object]:
+        """The folder's scheduler configuration, with its class under `_class_name`."""
+        ...
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of a picture of this size in pixels.
+
+        Raises:
+            SettingError: when the size does not fit the autoencoder.
+        """
+        ...
+
+    def encode(
+        self, images: UInt8[Tensor, " b h w 3"]
+    ) -> tuple[Float[Tensor, " b c y x"], Float[Tensor, " b c y x"]]:
+        """Mean and standard deviation of the pictures' latents, scaled as the network sees them."""
+        ...
+
+    def decode(self, latents: Float[Tensor, " b c y x"]) -> UInt8[Tensor, " b h w 3"]:
+        """The pictures that scaled latents stand for."""
+        ...
+
+    def embed(self, prompts: Sequence[str]) -> Condition:
+        """What the network needs to know of the prompts; the empty prompt is allowed."""
+        ...
+
+    def predict(
+        self,
+        noisy: Float[Tensor, " b c y x"],
+        level: Shaped[Tensor, " b"],
+        condition: Condition,
+    ) -> Float[Tensor, " b c y x"]:
+        """What the policy, or inside `as_reference()` the reference, predicts."""
+        ...
+
+    def as_reference(self) -> AbstractContextManager[None]:
+        """Inside, `predict` speaks for the reference and takes no gradient."""
+        ...
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The weights being trained, float32, sorted by name. Empty when not training."""
+        ...
+
+    def reference_probe(self) -> str:
+        """Digest of the reference's answer to a fixed question: it must never change."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """The trained weights, detached; they share memory with the model."""
+        ...
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put trained weights back.
+
+        Raises:
+            StateError: when names or shapes differ from the model's.
+        """
+        ...
+
+    def export(self, folder: Path) -> list[Path]:
+        """Write what plain diffusers loads: adapter weights, or a whole pipeline folder."""
+        ...
+
+    def release(self, *parts: str) -> None:
+        """Forget parts (`vae`, `text_encoder`) that are no longer needed, to free memory."""
+        ...

@@ -1,0 +1,82 @@
+"""Loading the parts of a pipeline, and the two of them that every family shares.
+
+An autoencoder in float32, and a denoising network with a reference behind it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from diffusers.utils import logging as diffusers_logging
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from palate.backbones.folder import Part
+from palate.core.problems import WeightsError, require
+
+
+def load_network(kind: type, part: Part) -> nn.Module:
+    """One network in float32 on the CPU, whole and finite, frozen and in evaluation mode.
+
+    Raises:
+        WeightsError: when the files cannot be read, lack weights or hold NaN or infinity.
+    """
+    # Both libraries call the element type differently.
+    word = "torch_dtype" if kind.__module__.startswith("diffusers.") else "dtype"
+    try:
+        with quiet():
+            network, facts = kind.from_pretrained(
+                part.folder,
+                use_safetensors=True,
+                local_files_only=True,
+                variant=part.variant,
+                output_loading_info=True,
+                **{word: torch.float32},
+            )
+    # The folder is a stranger's, and each library has its own many ways of disliking one.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(
+            got=f"{part.folder}: {reason[:300]}",
+            need=f"weights and settings of a {part.class_name} that fit each other",
+            fix="Copy or download the folder again.",
+        ) from error
+    _require_whole(network, facts, part)
+    return network.requires_grad_(False).eval()
+
+
+def _require_whole(network: nn.Module, facts: Mapping[str, Any], part: Part) -> None:
+    missing = sorted(facts["missing_keys"]) + sorted(map(str, facts["mismatched_keys"]))
+    require(
+        not missing,
+        got=f"{part.folder} without {len(missing)} weights ({', '.join(missing[:3])} …)",
+        need=f"all weights of a {part.class_name}",
+        fix="Copy or download the folder again; libraries would fill these with random numbers.",
+        kind=WeightsError,
+    )
+    broken = [n for n, t in network.state_dict().items() if not bool(torch.isfinite(t).all())]
+    require(
+        not broken,
+        got=f"{part.folder}: {', '.join(broken[:3])} with NaN or infinity",
+        need="finite weights",
+        fix="Use another checkpoint; this one was saved after a training broke.",
+        kind=WeightsError,
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' own progress bars and notices; ours say what matters."""
+    before = (diffusers_logging.get_verbosity(), transformers_logging.get_verbosity())
+    bars = transformers_logging.is_progress_bar_enabled()
+    diffusers_logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(before[0])
+        transformers_logging.set_verbosity(before[1])
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,182 @@
+"""Prompts and starting noise to pictures; diffusers' schedulers do the mathematics.
+
+A picture is a function of its own noise, prompt and settings: not of the batch it is drawn in, nor of
+what was drawn before. Two models asked with the same noise can therefore be compared picture by
+picture.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from palate.backbones.backbone import Backbone, Condition
+from palate.core.problems import DataError, require, unknown
+from palate.core.streams import Key, Streams
+
+# The class, and what it must be told on top of the folder's own configuration. Clipping at ±1 is
+# these two classes' default and suits pixels; latents are wider.
+_SOLVERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
+}
+SCHEDULERS: tuple[str, ...] = (*_SOLVERS, "saved")
+# These draw noise in every step and take generators for it.
+_STOCHASTIC = ("DDPMScheduler", "EulerAncestralDiscreteScheduler")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampler:
+    """How pictures are drawn.
+
+    Attributes:
+        steps: Evaluations of the network along the path (a few solvers add one).
+        guidance: Strength of classifier-free guidance (arXiv:2207.12598); 1 is without.
+        scheduler: `dpm++`, `ddim`, `euler`, `ddpm`, or `saved` for the folder's own.
+    """
+
+    steps: int = 10
+    guidance: float = 3.0
+    scheduler: str = "dpm++"
+
+    def __post_init__(self) -> None:
+        require(
+            1 <= self.steps <= 1000,
+            got=f"{self.steps} sampling steps",
+            need="1 to 1000",
+            fix="10 to 30 are usual.",
+        )
+        require(
+            1.0 <= self.guidance <= 100.0,
+            got=f"guidance {self.guidance}",
+            need="1 (without) to 100",
+            fix="3 to 8 are usual.",
+        )
+        if self.scheduler not in SCHEDULERS:
+            raise unknown("scheduler", self.scheduler, SCHEDULERS)
+
+
+def starting_noise(
+    backbone: Backbone,
+    names: Sequence[Sequence[Key]],
+    seed: int,
+    size: tuple[int, int] | None = None,
+) -> Float[Tensor, " n c y x"]:
+    """Noise for one picture per name, the same on every machine and in every order.
+
+    Args:
+        backbone: Decides the shape of the latents.
+        names: What tells the pictures apart, such as (prompt, number).
+        seed: Seed of the whole set.
+        size: Height and width in pixels; None is the model's own resolution.
+    """
+    height, width = size or (backbone.resolution, backbone.resolution)
+    shape, streams = backbone.latent_shape(height, width), Streams(seed)
+    require(
+        len(names) > 0,
+        got="no pictures to start",
+        need="at least one name",
+        fix="Give one name per picture.",
+    )
+    return torch.stack([streams("sample", *name).normal(shape) for name in names])
+
+
+@torch.no_grad()
+def sample(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    noise: Float[Tensor, " n c y x"],
+    sampler: Sampler,
+    batch: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> UInt8[Tensor, " n h w 3"]:
+    """Draw one picture per prompt from its starting noise.
+
+    Speaks with the backbone's present voice: inside `as_reference()`, the reference's.
+
+    Args:
+        backbone: The model.
+        prompts: One prompt per picture; repeated prompts are embedded once.
+        noise: One row per picture, from `starting_noise`.
+        sampler: Steps, guidance and scheduler.
+        batch: Pictures drawn together. It changes memory and speed, not the pictures.
+        progress: Told (pictures done, pictures in all) after each batch.
+
+    Raises:
+        DataError: when prompts and noise differ in number.
+    """
+    require(
+        len(prompts) == len(noise) and len(prompts) > 0 and batch >= 1,
+        got=f"{len(prompts)} prompts, noise for {len(noise)} pictures, batches of {batch}",
+        need="one row of noise per prompt, and at least one",
+        fix="Repeat a prompt for each of its pictures.",
+        kind=DataError,
+    )
+    unique = list(dict.fromkeys(["", *prompts]))
+    number = {prompt: row for row, prompt in enumerate(unique)}
+    known = Condition.concatenate(
+        [backbone.embed(unique[i : i + batch]) for i in range(0, len(unique), batch)]
+    )
+    pictures: list[Tensor] = []
+    for start in range(0, len(prompts), batch):
+        rows = [number[prompt] for prompt in prompts[start : start + batch]]
+        latents = _denoise(backbone, known, rows, noise[start : start + batch], sampler)
+        pictures.append(backbone.decode(latents).cpu())
+        if progress is not None:
+            progress(min(start + batch, len(prompts)), len(prompts))
+    return torch.cat(pictures)
+
+
+def _denoise(
+    backbone: Backbone, known: Condition, rows: list[int], noise: Tensor, sampler: Sampler
+) -> Tensor:
+    """Clean latents of one batch."""
+    scheduler = _scheduler(backbone.scheduler_config, sampler)
+    scheduler.set_timesteps(sampler.steps, device=backbone.device)
+    guided = sampler.guidance != 1.0
+    # Unconditional rows first, as row 0 is the empty prompt.
+    condition = known.rows([0] * len(rows) + rows if guided else rows)
+    extra = {"generator": _generators(noise)} if _draws(scheduler) else {}
+    latents = noise.to(backbone.device) * scheduler.init_noise_sigma
+    for level in scheduler.timesteps:
+        noisy = scheduler.scale_model_input(latents, level)
+        if not guided:
+            answer = backbone.predict(noisy, level.expand(len(rows)), condition)
+        else:
+            both = backbone.predict(
+                torch.cat([noisy, noisy]), level.expand(2 * len(rows)), condition
+            )
+            without, given = both.chunk(2)
+            answer = without + sampler.guidance * (given - without)
+        latents = scheduler.step(answer, level, latents, **extra, return_dict=False)[0]
+    return latents
+
+
+def _scheduler(config: Mapping[str, object], sampler: Sampler) -> Any:
+    """A fresh scheduler on the folder's noise schedule. Its state belongs to one batch."""
+    import diffusers
+
+    from palate.backbones.parts import quiet
+
+    name, told = _SOLVERS.get(sampler.scheduler, (str(config["_class_name"]), {}))
+    settings = {key: value for key, value in config.items() if not key.startswith("_")}
+    with quiet():
+        return getattr(diffusers, name).from_config({**settings, **told})
+
+
+def _draws(scheduler: Any) -> bool:
+    return type(scheduler).__name__ in _STOCHASTIC
+
+
+def _generators(noise: Tensor) -> list[torch.Generator]:
+    """One generator per picture for a scheduler that draws, keyed by the picture's own noise."""
+    rows = [row.detach().cpu().contiguous().numpy().tobytes() for row in noise]
+    names = [hashlib.sha256(row).hexdigest() for row in rows]
+    return [Streams(0)("sampler", name).generator() for name in names]

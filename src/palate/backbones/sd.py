@@ -1,0 +1,382 @@
+"""Stable Diffusion 1.x and 2.x: one UNet, one CLIP text encoder, predicting noise or velocity.
+
+Which of the two it predicts, and on which noise schedule, stands in the folder's scheduler
+configuration. Text encoder and autoencoder are never trained and compute in float32.
+
+Read next: `folder.py`, what a model folder must hold; `lora.py`, training a few weights of it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, TypeVar, final
+
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from jaxtyping import Float, Shaped, UInt8
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from palate.backbones.autoencoder import Autoencoder, latent_shape
+from palate.backbones.backbone import Adapter, Condition, Precision
+from palate.backbones.denoiser import Denoiser, FrozenCopy, Reference, Untouched
+from palate.backbones.folder import INDEX, Folder, Part
+from palate.backbones.lora import (
+    WEIGHTS,
+    AdaptersOff,
+    attach,
+    fill_adapters,
+    load_adapters,
+    save_adapters,
+)
+from palate.backbones.parts import load_network, quiet
+from palate.core.files import MANIFEST, damage, new_folder, write_json
+from palate.core.path import PREDICTIONS
+from palate.core.path import Path as NoisePath
+from palate.core.problems import SettingError, StateError, WeightsError, require
+from palate.core.streams import Streams
+
+SCHEDULERS = (
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "UniPCMultistepScheduler",
+)
+PARTS = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+    "text_encoder": ("CLIPTextModel",),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
+    "scheduler": SCHEDULERS,
+}
+
+Held = TypeVar("Held")
+
+
+@final
+class TextEncoder:
+    """CLIP's text side: prompts to one vector per token."""
+
+    def __init__(self, tokenizer: CLIPTokenizer, network: CLIPTextModel) -> None:
+        self._tokenizer, self._network = tokenizer, network
+        self._tokens = min(tokenizer.model_max_length, network.config.max_position_embeddings)
+
+    def __call__(self, prompts: Sequence[str]) -> Float[Tensor, " b tokens width"]:
+        """Embed prompts; words beyond the encoder's length are cut off, as diffusers does."""
+        tokens = self._tokenizer(
+            list(prompts),
+            padding="max_length",
+            max_length=self._tokens,
+            truncation=True,
+            return_tensors="pt",
+        )
+        mask = None
+        # Written by some folders of the 2.x line: padding must then be told apart.
+        if self._network.config.to_dict().get("use_attention_mask"):
+            mask = tokens.attention_mask.to(self._network.device)
+        with torch.no_grad(), torch.autocast(self._network.device.type, enabled=False):
+            return self._network(
+                tokens.input_ids.to(self._network.device), attention_mask=mask
+            ).last_hidden_state
+
+
+@final
+class StableDiffusion:
+    """A Stable Diffusion 1.x or 2.x folder, as a `Backbone`."""
+
+    kind: ClassVar[str] = "sd"
+
+    def __init__(
+        self,
+        folder: Folder,
+        parts: Mapping[str, Part],
+        denoiser: Denoiser,
+        autoencoder: Autoencoder,
+        text: TextEncoder,
+        *,
+        adapter: Adapter | None,
+        save: Callable[[UNet2DConditionModel, Path], None] | None,
+    ) -> None:
+        settings = parts["unet"].settings
+        self._folder, self._parts, self._denoiser = folder, parts, denoiser
+        self._autoencoder: Autoencoder | None = autoencoder
+        self._text: TextEncoder | None = text
+        self._channels = int(settings["in_channels"])
+        self._factor = 2 ** (len(parts["vae"].settings["block_out_channels"]) - 1)
+        self._halvings = len(settings["block_out_channels"]) - 1
+        self._width = int(settings["cross_attention_dim"])
+        self.device, self.precision = denoiser.device, denoiser.precision
+        self.adapter = adapter
+        self._save = save or self._save_pipeline
+        self.resolution = int(settings["sample_size"]) * self._factor
+        self.path = noise_path(parts["scheduler"])
+
+    @classmethod
+    def load(
+        cls,
+        folder: Folder,
+        *,
+        adapter: Adapter | None,
+        train: bool,
+        device: torch.device,
+        precision: Precision,
+        gradient_checkpointing: bool,
+        weights: Path | None,
+    ) -> "StableDiffusion":
+        """Load a folder for sampling or training. Called by `palate.backbones.load`."""
+        parts = folder.parts(PARTS)
+        noise_path(parts["scheduler"])
+        policy = _policy(
+            parts["unet"], adapter=adapter, train=train, device=device, weights=weights
+        )
+        if gradient_checkpointing:
+            policy.network.enable_gradient_checkpointing()
+        vae = load_network(AutoencoderKL, parts["vae"]).to(device)
+        text = load_network(CLIPTextModel, parts["text_encoder"]).to(device)
+        with quiet():
+            tokenizer = CLIPTokenizer.from_pretrained(
+                parts["tokenizer"].folder, local_files_only=True
+            )
+        return cls(
+            folder,
+            parts,
+            Denoiser(policy.network, policy.reference, precision),
+            Autoencoder(vae),
+            TextEncoder(tokenizer, text),
+            adapter=adapter,
+            save=save_adapters if policy.adapted else None,
+        )
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 of each part of the base model, computed at first use."""
+        return {name: part.digest for name, part in self._parts.items()}
+
+    @property
+    def scheduler_config(self) -> Mapping[str, object]:
+        """The folder's scheduler settings, with its class under `_class_name`."""
+        part = self._parts["scheduler"]
+        return {**part.settings, "_class_name": part.class_name}
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, height and width of a picture's latents; sizes in pixels."""
+        return latent_shape(height, width, channels=self._channels, factor=self._factor)
+
+    def encode(
+        self, images: UInt8[Tensor, " b h w 3"]
+    ) -> tuple[Float[Tensor, " b c y x"], Float[Tensor, " b c y x"]]:
+        """Mean and standard deviation of the pictures' scaled latents."""
+        return _held(self._autoencoder, "vae").encode(images)
+
+    def decode(self, latents: Float[Tensor, " b c y x"]) -> UInt8[Tensor, " b h w 3"]:
+        """The pictures that scaled latents stand for."""
+        return _held(self._autoencoder, "vae").decode(latents)
+
+    def embed(self, prompts: Sequence[str]) -> Condition:
+        """One vector per token of each prompt."""
+        return Condition({"text": _held(self._text, "text_encoder")(prompts)})
+
+    def predict(
+        self,
+        noisy: Float[Tensor, " b c y x"],
+        level: Shaped[Tensor, " b"],
+        condition: Condition,
+    ) -> Float[Tensor, " b c y x"]:
+        """Noise or velocity, as `path.prediction` says, float32."""
+        text = condition.tensors["text"].to(self.device)
+        return self._denoiser(noisy, level, {"encoder_hidden_states": text})
+
+    def as_reference(self) -> AbstractContextManager[None]:
+        """Inside, the reference answers, without gradient."""
+        return self._denoiser.as_reference()
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The weights being trained, sorted by name."""
+        return self._denoiser.trainable()
+
+    def reference_probe(self) -> str:
+        """Digest of the reference's answer to a fixed question."""
+        text = Streams(0)("reference probe text").normal((2, 8, self._width)).to(self.device)
+        side = 2 * 2**self._halvings
+        return self._denoiser.probe(self._channels, side, {"encoder_hidden_states": text})
+
+    def state(self) -> dict[str, Tensor]:
+        """The trained weights; they share memory with the model."""
+        return self._denoiser.state()
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put trained weights back; StateError when names or shapes differ."""
+        self._denoiser.load_state(tensors)
+
+    def export(self, folder: Path) -> list[Path]:
+        """Write adapter weights, or without adapters the whole pipeline, for plain diffusers.
+
+        The folder appears whole or not at all, with a manifest. An earlier export is replaced.
+
+        Raises:
+            StateError: when the folder exists and is not an earlier export, or the disk refuses.
+        """
+        with new_folder(folder, replace=(folder / MANIFEST).is_file()) as space, quiet():
+            self._save(self._denoiser.network, space)
+        return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+
+    def _save_pipeline(self, network: UNet2DConditionModel, space: Path) -> None:
+        """The trained UNet with the base folder's other parts, which were not changed."""
+        network.save_pretrained(space / "unet", safe_serialization=True)
+        for name in PARTS.keys() - {"unet"}:
+            self._parts[name].copy(space / name)
+        kept = {name: self._folder.index[name] for name in PARTS}
+        absent = {n: [None, None] for n in ("safety_checker", "feature_extractor", "image_encoder")}
+        notes = {k: v for k, v in self._folder.index.items() if k.startswith("_")}
+        write_json(space / INDEX, {**notes, **kept, **absent, "requires_safety_checker": False})
+
+    def release(self, *parts: str) -> None:
+        """Forget `vae` or `text_encoder`."""
+        for part in parts:
+            require(
+                part in ("vae", "text_encoder"),
+                got=f"release of {part!r}",
+                need="vae or text_encoder",
+                fix="Only parts whose results can be cached are released.",
+            )
+        if "vae" in parts:
+            self._autoencoder = None
+        if "text_encoder" in parts:
+            self._text = None
+
+
+def noise_path(part: Part) -> NoisePath:
+    """Noise levels and kind of prediction of a scheduler's configuration.
+
+    Raises:
+        WeightsError: when the configuration does not describe such a path.
+    """
+    prediction = part.settings.get("prediction_type", "epsilon")
+    require(
+        prediction in PREDICTIONS,
+        got=f"{part.folder}: prediction_type {prediction!r}",
+        need=f"one of {', '.join(PREDICTIONS)}",
+        fix="Correct the scheduler's configuration.",
+        kind=WeightsError,
+    )
+    try:
+        with quiet():
+            table = DDPMScheduler.from_config(dict(part.settings)).alphas_cumprod
+    # Numbers of a stranger's file, in a library's hands.
+    except Exception as error:
+        raise WeightsError(
+            got=f"{part.folder}: {str(error)[:300]}",
+            need="a noise schedule that diffusers' DDPMScheduler understands",
+            fix="Copy or download the scheduler folder again.",
+        ) from error
+    return NoisePath.from_alphas_cumprod(table, prediction)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Policy:
+    """A denoising network with its reference; `adapted` says that only adapters are trained."""
+
+    network: UNet2DConditionModel
+    reference: Reference
+    adapted: bool
+
+
+def _policy(
+    part: Part, *, adapter: Adapter | None, train: bool, device: torch.device, weights: Path | None
+) -> _Policy:
+    """The network to be trained or sampled, with whatever was trained before put on it."""
+    file = None if weights is None else _adapter_file(weights)
+    if weights is not None and file is None:
+        return _from_pipeline(part, weights, adapter=adapter, train=train, device=device)
+    network = load_network(UNet2DConditionModel, part)
+    if adapter is None and file is None:
+        network = network.to(device)
+        reference = FrozenCopy.of(network) if train else Untouched(network)
+        return _Policy(network=network.requires_grad_(train), reference=reference, adapted=False)
+    require(
+        adapter is not None or not train,
+        got=f"training from {weights} without an adapter",
+        need="the adapter's settings, to go on training it",
+        fix="Give the rank, alpha and targets it was trained with.",
+    )
+    if adapter is not None:
+        attach(network, adapter)
+    if file is not None:
+        put = load_adapters if adapter is None else fill_adapters
+        put(network, file)
+    for name, weight in network.named_parameters():
+        weight.requires_grad_(train and "lora_" in name)
+    network = network.to(device)
+    return _Policy(network=network, reference=AdaptersOff(network), adapted=True)
+
+
+def _from_pipeline(
+    base: Part, weights: Path, *, adapter: Adapter | None, train: bool, device: torch.device
+) -> _Policy:
+    """A fully trained network from its own pipeline folder; the reference is the base's."""
+    require(
+        adapter is None,
+        got=f"an adapter on top of the whole model in {weights}",
+        need="either an adapter, or a whole trained model",
+        fix="Give that folder as the model.",
+        kind=SettingError,
+    )
+    part = Folder.open(weights).parts({"unet": PARTS["unet"]})["unet"]
+    require(
+        part.settings == base.settings,
+        got=f"{weights} with a UNet of another shape than the model's",
+        need="a model trained from this base",
+        fix="Give the base it was trained from, or give this folder as the model.",
+        kind=WeightsError,
+    )
+    network = load_network(UNet2DConditionModel, part).to(device).requires_grad_(train)
+    reference = FrozenCopy(lambda: load_network(UNet2DConditionModel, base).to(device))
+    return _Policy(network=network, reference=reference, adapted=False)
+
+
+def _adapter_file(weights: Path) -> Path | None:
+    """The adapter file that `weights` means, or None when it is a pipeline folder.
+
+    Raises:
+        WeightsError: when it is neither, or was damaged since it was exported.
+    """
+    if weights.is_dir() and (weights / MANIFEST).is_file():
+        harm = damage(weights)
+        require(
+            harm is None,
+            got=f"{weights}: {harm}",
+            need="the export as it was written",
+            fix="Export again from the run's last checkpoint.",
+            kind=WeightsError,
+        )
+    if (weights / INDEX).is_file():
+        return None
+    file = weights / WEIGHTS if weights.is_dir() else weights
+    require(
+        file.is_file(),
+        got=f"{weights} without {WEIGHTS} or {INDEX}",
+        need="a LoRA file or folder, or a pipeline folder",
+        fix="Give the export folder of a run.",
+        kind=WeightsError,
+    )
+    return file
+
+
+def _held(part: Held | None, name: str) -> Held:
+    """A part that may have been released."""
+    if part is None:
+        raise StateError(
+            got=f"a question to the {name}, which was released",
+            need="the part in memory",
+            fix="Load the model again, or ask before releasing.",
+        )
+    return part
