@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def new_folder(path: Path, *, replace: bool = False) -> Generator[Path, None, None]:
     """A folder that appears under its name only when the block has ended without an error.
 
     The block fills the temporary folder it is given. On leaving, every file is forced to disk,
