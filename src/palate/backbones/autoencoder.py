@@ -1,6 +1,6 @@
 """Pictures to latents and back, always in float32: known autoencoders overflow in half."""
 
-from typing import final
+from typing import Any, final
 
 import torch
 from diffusers import AutoencoderKL
@@ -20,8 +20,9 @@ class Autoencoder:
 
     def __init__(self, network: AutoencoderKL) -> None:
         self._network = network
-        self._scale = float(network.config.scaling_factor)
-        self._shift = float(network.config.shift_factor or 0.0)
+        self._decode: Any = network.decode
+        self._scale = float(network.config["scaling_factor"])
+        self._shift = float(network.config.get("shift_factor") or 0.0)
 
     def encode(
         self, images: UInt8[Tensor, " b h w 3"]
@@ -35,14 +36,15 @@ class Autoencoder:
         )
         pixels = images.to(self._network.device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
         with torch.no_grad(), torch.autocast(pixels.device.type, enabled=False):
-            posterior = self._network.encode(pixels.contiguous()).latent_dist
+            encoded: Any = self._network.encode(pixels.contiguous())
+        posterior = encoded.latent_dist
         return (posterior.mean - self._shift) * self._scale, posterior.std * self._scale
 
     def decode(self, latents: Float[Tensor, " b c y x"]) -> UInt8[Tensor, " b h w 3"]:
         """The pictures that scaled latents stand for."""
         plain = latents.to(self._network.device, torch.float32) / self._scale + self._shift
         with torch.no_grad(), torch.autocast(plain.device.type, enabled=False):
-            pixels = self._network.decode(plain, return_dict=False)[0]
+            pixels = self._decode(plain, return_dict=False)[0]
         unit = (pixels / 2 + 0.5).clamp(0, 1)
         return (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 

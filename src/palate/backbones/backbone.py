@@ -151,20 +151,32 @@ class Backbone(Protocol):
     """A model that denoises, as policy or as reference.
 
     Inputs are moved to the model's device; answers stay there, in float32.
-
-    Attributes:
-        kind: The family, such as `sd`.
-        device: Where the networks are.
-        precision: What the denoising network computes in. Weights being trained are float32.
-        resolution: The side of the pictures it was made for, in pixels.
-        adapter: The low-rank adapters being trained, or None.
     """
 
-    kind: str
-    device: torch.device
-    precision: Precision
-    resolution: int
-    adapter: Adapter | None
+    @property
+    def kind(self) -> str:
+        """The family, such as `sd`."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """What the denoising network computes in. Weights being trained are float32."""
+        ...
+
+    @property
+    def resolution(self) -> int:
+        """The side of the pictures it was made for, in pixels."""
+        ...
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """The low-rank adapters being trained, or None."""
+        ...
 
     @property
     def path(self) -> NoisePath:

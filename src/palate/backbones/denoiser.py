@@ -41,6 +41,7 @@ class Untouched:
 
     @contextmanager
     def __call__(self) -> Iterator[nn.Module]:
+        """The network as it is."""
         yield self._network
 
 
@@ -60,6 +61,7 @@ class FrozenCopy:
 
     @contextmanager
     def __call__(self) -> Iterator[nn.Module]:
+        """The frozen copy."""
         if self._network is None:
             self._network = self._make()
         yield self._network
@@ -144,7 +146,7 @@ class Denoiser:
         )
         require(
             not wrong,
-            got=f"weights that differ in {len(wrong)} names or shapes, such as {', '.join(wrong[:3])}",
+            got=f"weights with {len(wrong)} other names or shapes, such as {', '.join(wrong[:3])}",
             need=f"the {len(mine)} weights this model trains",
             fix="Load the model with the settings (rank, targets) the weights were saved with.",
             kind=StateError,

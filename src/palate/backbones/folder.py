@@ -211,7 +211,7 @@ def _advice(path: Path) -> str:
     if inner:
         return f"Did you mean {path / inner[0]}?"
     if single:
-        return f"Convert {single[0]} with StableDiffusionPipeline.from_single_file and save_pretrained."
+        return f"Convert {single[0]} with diffusers' from_single_file and save_pretrained."
     return "Give the folder that holds unet, vae and text_encoder."
 
 

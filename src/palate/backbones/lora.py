@@ -30,7 +30,7 @@ from palate.core.streams import Streams
 WEIGHTS = "pytorch_lora_weights.safetensors"
 NAME = "default"
 _METADATA = "lora_adapter_metadata"
-_INITIAL = {"gaussian": "gaussian", "uniform": True}
+_INITIAL: Mapping[str, Any] = {"gaussian": "gaussian", "uniform": True}
 
 
 @final
@@ -75,9 +75,11 @@ def attach(network: UNet2DConditionModel, adapter: Adapter) -> None:
         SettingError: when a target names no layer.
     """
     names = layers(network, adapter.targets)
+    # Annotated narrower than it takes: a fractional alpha is fine.
+    alpha: Any = adapter.scale * adapter.rank
     settings = LoraConfig(
         r=adapter.rank,
-        lora_alpha=adapter.scale * adapter.rank,
+        lora_alpha=alpha,
         target_modules=names,
         init_lora_weights=_INITIAL[adapter.init],
         use_dora=adapter.dora,
@@ -89,7 +91,7 @@ def attach(network: UNet2DConditionModel, adapter: Adapter) -> None:
         network.add_adapter(settings, NAME)
     streams = Streams(adapter.seed)
     for name in names:
-        down = network.get_submodule(name).lora_A[NAME].weight
+        down = network.get_parameter(f"{name}.lora_A.{NAME}.weight")
         down.data.copy_(_initial(streams, name, tuple(down.shape), adapter))
 
 
@@ -141,9 +143,10 @@ def save_adapters(network: UNet2DConditionModel, folder: Path) -> None:
         key: sorted(value) if isinstance(value, set) else value
         for key, value in network.peft_config[NAME].to_dict().items()
     }
+    tensors = get_peft_model_state_dict(network, adapter_name=NAME)
     StableDiffusionLoraLoaderMixin.save_lora_weights(
         folder,
-        unet_lora_layers=get_peft_model_state_dict(network, adapter_name=NAME),
+        unet_lora_layers={**tensors},
         unet_lora_adapter_metadata=settings,
         safe_serialization=True,
     )
@@ -157,9 +160,8 @@ def load_adapters(network: UNet2DConditionModel, file: Path) -> None:
             adapters of the denoising network.
     """
     tensors, settings = load_weights(file), _settings(file)
-    plain, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(
-        dict(tensors), unet_config=network.config
-    )
+    converted = StableDiffusionLoraLoaderMixin.lora_state_dict(tensors, unet_config=network.config)
+    plain, alphas = converted[0], converted[1]
     others = sorted({n.split(".")[0] for n in plain if not n.startswith("unet.")})
     require(
         bool(plain) and not others,
@@ -217,7 +219,7 @@ def _settings(file: Path) -> dict[str, Any]:
 
 
 def _require_safe(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Refuse what would not be gone with the adapters off (biases, saved modules, rewritten base)."""
+    """Refuse what stays with the adapters off: biases, saved modules, a rewritten base."""
     biases = [settings.get("unet.bias", "none")] + [n for n in tensors if n.endswith(".bias")]
     saved = settings.get("unet.modules_to_save")
     initial = settings.get("unet.init_lora_weights", True)

@@ -1,11 +1,11 @@
-"""Loading the parts of a pipeline, and the two of them that every family shares.
+"""Loading one network of a pipeline folder: in float32, whole, finite, and without a word.
 
-An autoencoder in float32, and a denoising network with a reference behind it.
+Read next: `policy.py`, which puts adapters or trained weights on it.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers.utils import logging as diffusers_logging
@@ -15,18 +15,21 @@ from transformers.utils import logging as transformers_logging
 from palate.backbones.folder import Part
 from palate.core.problems import WeightsError, require
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def load_network(kind: type, part: Part) -> nn.Module:
-    """One network in float32 on the CPU, whole and finite, frozen and in evaluation mode.
+
+def load_network(kind: type[Network], part: Part, device: torch.device) -> Network:
+    """One network in float32, whole and finite, frozen and in evaluation mode.
 
     Raises:
         WeightsError: when the files cannot be read, lack weights or hold NaN or infinity.
     """
     # Both libraries call the element type differently.
+    loader: Any = kind
     word = "torch_dtype" if kind.__module__.startswith("diffusers.") else "dtype"
     try:
         with quiet():
-            network, facts = kind.from_pretrained(
+            network, facts = loader.from_pretrained(
                 part.folder,
                 use_safetensors=True,
                 local_files_only=True,
@@ -43,7 +46,7 @@ def load_network(kind: type, part: Part) -> nn.Module:
             fix="Copy or download the folder again.",
         ) from error
     _require_whole(network, facts, part)
-    return network.requires_grad_(False).eval()
+    return network.requires_grad_(False).eval().to(device)
 
 
 def _require_whole(network: nn.Module, facts: Mapping[str, Any], part: Part) -> None:

@@ -1,8 +1,8 @@
 """Prompts and starting noise to pictures; diffusers' schedulers do the mathematics.
 
-A picture is a function of its own noise, prompt and settings: not of the batch it is drawn in, nor of
-what was drawn before. Two models asked with the same noise can therefore be compared picture by
-picture.
+A picture is a function of its own noise, prompt and settings: not of the batch it is drawn in,
+nor of what was drawn before. Two models asked with the same noise can therefore be compared
+picture by picture.
 """
 
 import hashlib

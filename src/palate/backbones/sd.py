@@ -6,35 +6,28 @@ configuration. Text encoder and autoencoder are never trained and compute in flo
 Read next: `folder.py`, what a model folder must hold; `lora.py`, training a few weights of it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar, final
+from typing import Any, ClassVar, TypeVar, final
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from palate.backbones.autoencoder import Autoencoder, latent_shape
 from palate.backbones.backbone import Adapter, Condition, Precision
-from palate.backbones.denoiser import Denoiser, FrozenCopy, Reference, Untouched
+from palate.backbones.denoiser import Denoiser
 from palate.backbones.folder import INDEX, Folder, Part
-from palate.backbones.lora import (
-    WEIGHTS,
-    AdaptersOff,
-    attach,
-    fill_adapters,
-    load_adapters,
-    save_adapters,
-)
+from palate.backbones.lora import save_adapters
 from palate.backbones.parts import load_network, quiet
-from palate.core.files import MANIFEST, damage, new_folder, write_json
+from palate.backbones.policy import Policy, open_policy
+from palate.core.files import MANIFEST, new_folder, write_json
 from palate.core.path import PREDICTIONS
 from palate.core.path import Path as NoisePath
-from palate.core.problems import SettingError, StateError, WeightsError, require
+from palate.core.problems import StateError, WeightsError, require
 from palate.core.streams import Streams
 
 SCHEDULERS = (
@@ -98,15 +91,15 @@ class StableDiffusion:
         self,
         folder: Folder,
         parts: Mapping[str, Part],
+        policy: Policy,
         denoiser: Denoiser,
         autoencoder: Autoencoder,
         text: TextEncoder,
-        *,
         adapter: Adapter | None,
-        save: Callable[[UNet2DConditionModel, Path], None] | None,
     ) -> None:
         settings = parts["unet"].settings
-        self._folder, self._parts, self._denoiser = folder, parts, denoiser
+        self._folder, self._parts = folder, parts
+        self._policy, self._denoiser = policy, denoiser
         self._autoencoder: Autoencoder | None = autoencoder
         self._text: TextEncoder | None = text
         self._channels = int(settings["in_channels"])
@@ -115,7 +108,6 @@ class StableDiffusion:
         self._width = int(settings["cross_attention_dim"])
         self.device, self.precision = denoiser.device, denoiser.precision
         self.adapter = adapter
-        self._save = save or self._save_pipeline
         self.resolution = int(settings["sample_size"]) * self._factor
         self.path = noise_path(parts["scheduler"])
 
@@ -134,13 +126,13 @@ class StableDiffusion:
         """Load a folder for sampling or training. Called by `palate.backbones.load`."""
         parts = folder.parts(PARTS)
         noise_path(parts["scheduler"])
-        policy = _policy(
+        policy = open_policy(
             parts["unet"], adapter=adapter, train=train, device=device, weights=weights
         )
         if gradient_checkpointing:
             policy.network.enable_gradient_checkpointing()
-        vae = load_network(AutoencoderKL, parts["vae"]).to(device)
-        text = load_network(CLIPTextModel, parts["text_encoder"]).to(device)
+        vae = load_network(AutoencoderKL, parts["vae"], device)
+        text = load_network(CLIPTextModel, parts["text_encoder"], device)
         with quiet():
             tokenizer = CLIPTokenizer.from_pretrained(
                 parts["tokenizer"].folder, local_files_only=True
@@ -148,11 +140,11 @@ class StableDiffusion:
         return cls(
             folder,
             parts,
+            policy,
             Denoiser(policy.network, policy.reference, precision),
             Autoencoder(vae),
             TextEncoder(tokenizer, text),
-            adapter=adapter,
-            save=save_adapters if policy.adapted else None,
+            adapter,
         )
 
     @property
@@ -225,12 +217,15 @@ class StableDiffusion:
             StateError: when the folder exists and is not an earlier export, or the disk refuses.
         """
         with new_folder(folder, replace=(folder / MANIFEST).is_file()) as space, quiet():
-            self._save(self._denoiser.network, space)
+            if self._policy.adapted:
+                save_adapters(self._policy.network, space)
+            else:
+                self._save_pipeline(space)
         return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
 
-    def _save_pipeline(self, network: UNet2DConditionModel, space: Path) -> None:
+    def _save_pipeline(self, space: Path) -> None:
         """The trained UNet with the base folder's other parts, which were not changed."""
-        network.save_pretrained(space / "unet", safe_serialization=True)
+        self._policy.network.save_pretrained(space / "unet", safe_serialization=True)
         for name in PARTS.keys() - {"unet"}:
             self._parts[name].copy(space / name)
         kept = {name: self._folder.index[name] for name in PARTS}
@@ -269,7 +264,7 @@ def noise_path(part: Part) -> NoisePath:
     )
     try:
         with quiet():
-            table = DDPMScheduler.from_config(dict(part.settings)).alphas_cumprod
+            scheduler: Any = DDPMScheduler.from_config(dict(part.settings))
     # Numbers of a stranger's file, in a library's hands.
     except Exception as error:
         raise WeightsError(
@@ -277,98 +272,7 @@ def noise_path(part: Part) -> NoisePath:
             need="a noise schedule that diffusers' DDPMScheduler understands",
             fix="Copy or download the scheduler folder again.",
         ) from error
-    return NoisePath.from_alphas_cumprod(table, prediction)
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Policy:
-    """A denoising network with its reference; `adapted` says that only adapters are trained."""
-
-    network: UNet2DConditionModel
-    reference: Reference
-    adapted: bool
-
-
-def _policy(
-    part: Part, *, adapter: Adapter | None, train: bool, device: torch.device, weights: Path | None
-) -> _Policy:
-    """The network to be trained or sampled, with whatever was trained before put on it."""
-    file = None if weights is None else _adapter_file(weights)
-    if weights is not None and file is None:
-        return _from_pipeline(part, weights, adapter=adapter, train=train, device=device)
-    network = load_network(UNet2DConditionModel, part)
-    if adapter is None and file is None:
-        network = network.to(device)
-        reference = FrozenCopy.of(network) if train else Untouched(network)
-        return _Policy(network=network.requires_grad_(train), reference=reference, adapted=False)
-    require(
-        adapter is not None or not train,
-        got=f"training from {weights} without an adapter",
-        need="the adapter's settings, to go on training it",
-        fix="Give the rank, alpha and targets it was trained with.",
-    )
-    if adapter is not None:
-        attach(network, adapter)
-    if file is not None:
-        put = load_adapters if adapter is None else fill_adapters
-        put(network, file)
-    for name, weight in network.named_parameters():
-        weight.requires_grad_(train and "lora_" in name)
-    network = network.to(device)
-    return _Policy(network=network, reference=AdaptersOff(network), adapted=True)
-
-
-def _from_pipeline(
-    base: Part, weights: Path, *, adapter: Adapter | None, train: bool, device: torch.device
-) -> _Policy:
-    """A fully trained network from its own pipeline folder; the reference is the base's."""
-    require(
-        adapter is None,
-        got=f"an adapter on top of the whole model in {weights}",
-        need="either an adapter, or a whole trained model",
-        fix="Give that folder as the model.",
-        kind=SettingError,
-    )
-    part = Folder.open(weights).parts({"unet": PARTS["unet"]})["unet"]
-    require(
-        part.settings == base.settings,
-        got=f"{weights} with a UNet of another shape than the model's",
-        need="a model trained from this base",
-        fix="Give the base it was trained from, or give this folder as the model.",
-        kind=WeightsError,
-    )
-    network = load_network(UNet2DConditionModel, part).to(device).requires_grad_(train)
-    reference = FrozenCopy(lambda: load_network(UNet2DConditionModel, base).to(device))
-    return _Policy(network=network, reference=reference, adapted=False)
-
-
-def _adapter_file(weights: Path) -> Path | None:
-    """The adapter file that `weights` means, or None when it is a pipeline folder.
-
-    Raises:
-        WeightsError: when it is neither, or was damaged since it was exported.
-    """
-    if weights.is_dir() and (weights / MANIFEST).is_file():
-        harm = damage(weights)
-        require(
-            harm is None,
-            got=f"{weights}: {harm}",
-            need="the export as it was written",
-            fix="Export again from the run's last checkpoint.",
-            kind=WeightsError,
-        )
-    if (weights / INDEX).is_file():
-        return None
-    file = weights / WEIGHTS if weights.is_dir() else weights
-    require(
-        file.is_file(),
-        got=f"{weights} without {WEIGHTS} or {INDEX}",
-        need="a LoRA file or folder, or a pipeline folder",
-        fix="Give the export folder of a run.",
-        kind=WeightsError,
-    )
-    return file
+    return NoisePath.from_alphas_cumprod(scheduler.alphas_cumprod, prediction)
 
 
 def _held(part: Held | None, name: str) -> Held:
