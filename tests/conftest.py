@@ -1,12 +1,13 @@
 """What every test stands on: shapes are checked, one thread, files in one place."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 # Shapes are types while testing, and cost nothing in production. The hook must be in place before
 # the first import of these rooms, which is why it stands at the top of this file.
@@ -27,3 +28,11 @@ settings.load_profile("palate")
 def repository() -> Path:
     """The folder that holds pyproject.toml."""
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def shapes_unchecked() -> Iterator[None]:
+    """Production's view: the shape checks are off, so that our own message is what a user gets."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
