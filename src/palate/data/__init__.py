@@ -1,0 +1,1 @@
+"""Floor 1: what people said. Start reading at `comparison.py`."""

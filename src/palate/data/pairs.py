@@ -1,0 +1,312 @@
+"""Preference pairs as training sees them: chosen first, from a frozen snapshot, never changing.
+
+A record of more than two pictures becomes every pair that its ranks put in a strict order. A tie
+makes no pair unless asked for; then it is one with agreement one half, and still no win.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palate.core.files import MANIFEST, damage, digest_bytes, digest_json
+from palate.core.problems import DataError, require, unknown
+from palate.core.streams import Streams
+from palate.data.comparison import Comparison, Source, from_json
+from palate.data.shelf import PICTURES, Shelf
+from palate.data.store import FORMAT, ROWS, SNAPSHOT, digest_rows
+
+Ties = Literal["skip", "half"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two pictures for one prompt, the preferred one first.
+
+    Attributes:
+        id: Stable name; the record's own id where it has two pictures.
+        prompt: What they were asked to show.
+        chosen: Digest of the preferred picture.
+        rejected: Digest of the other.
+        agreement: Probability that `chosen` is preferred, at least one half.
+        judge: Who said so.
+        source: What kind of judge that was.
+        chosen_first: Whether the preferred picture stood first where the judge saw it, or first
+            in the record where the order shown is not known.
+    """
+
+    id: str
+    prompt: str
+    chosen: str
+    rejected: str
+    agreement: float
+    judge: str
+    source: Source
+    chosen_first: bool = True
+
+
+@final
+class PreferencePairs:
+    """An immutable view over a snapshot. Open one with `PreferencePairs.open`."""
+
+    __slots__ = ("_checked", "_pairs", "_shelf", "_ties", "digest", "prompts", "snapshot")
+
+    def __init__(
+        self, snapshot: Path, shelf: Shelf, pairs: Sequence[Pair], ties: Sequence[Pair]
+    ) -> None:
+        self.snapshot = snapshot
+        self._shelf = shelf
+        self._pairs = tuple(pairs)
+        self._ties = tuple(ties)
+        self.prompts = tuple(dict.fromkeys(pair.prompt for pair in self._pairs))
+        self.digest = digest_json(
+            [[p.id, p.prompt, p.chosen, p.rejected, p.agreement] for p in self._pairs]
+        )
+
+    @classmethod
+    def open(cls, path: Path | str, *, ties: Ties = "skip") -> "PreferencePairs":
+        """The pairs of a frozen snapshot, after checking that it is whole.
+
+        Rows are checked by digest now; pictures by name and size now, by content when read.
+
+        Raises:
+            DataError: when the folder is no snapshot or is damaged; the file is named.
+            SettingError: when `ties` is neither `skip` nor `half`.
+        """
+        if ties not in ("skip", "half"):
+            raise unknown("ties", str(ties), ("skip", "half"))
+        folder = Path(path)
+        rows = _read(folder)
+        pairs, equal = list[Pair](), list[Pair]()
+        for row in rows:
+            for pair in _pairs_of(row):
+                strict = pair.agreement > 0.5 or ties == "half"
+                (pairs if strict else equal).append(pair)
+        return cls(folder, Shelf(folder / PICTURES), pairs, equal)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> Pair:
+        return self._pairs[index]
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self._pairs)
+
+    def image(self, sha256: str) -> NDArray[np.uint8]:
+        """A picture's pixels, uint8 [height, width, 3], checked against its digest.
+
+        Raises:
+            DataError: when it is missing or damaged; the file is named.
+        """
+        return self._shelf.get(sha256)
+
+    def images(self, names: Sequence[str]) -> list[NDArray[np.uint8]]:
+        """Several pictures, in order."""
+        return [self.image(name) for name in names]
+
+    def filter(self, keep: Callable[[Pair], bool]) -> "PreferencePairs":
+        """The pairs for which `keep` says yes."""
+        pairs = [pair for pair in self._pairs if keep(pair)]
+        return self._view(pairs, [tie for tie in self._ties if keep(tie)])
+
+    def subset(self, indices: Sequence[int]) -> "PreferencePairs":
+        """The pairs at these places, in this order."""
+        return self._view([self._pairs[index] for index in indices], ())
+
+    def split(
+        self, *, by: Literal["prompt", "judge"], held_out: float, seed: int
+    ) -> tuple["PreferencePairs", "PreferencePairs"]:
+        """Training pairs and held-out pairs, with no prompt (or judge) on both sides.
+
+        Prompts that differ only in case or spacing count as one. Which ones are held out
+        depends on the seed and their text alone, not on their order.
+
+        Args:
+            by: What must not be on both sides.
+            held_out: The share of prompts or judges to hold out, in [0, 1).
+            seed: The run's seed.
+
+        Raises:
+            SettingError: when `by` or the share makes no sense.
+        """
+        if by not in _GROUPS:
+            raise unknown("by", str(by), _GROUPS)
+        require(
+            0 <= held_out < 1,
+            got=f"held_out={held_out}",
+            need="a share from 0 to below 1",
+            fix="0.1 holds out a tenth of the prompts.",
+        )
+        group = _GROUPS[by]
+        names = {group(pair) for pair in self._pairs}
+        count = 0
+        if held_out > 0 and len(names) > 1:
+            count = min(len(names) - 1, max(1, round(held_out * len(names))))
+        streams = Streams(seed)
+        away = set(sorted(names, key=lambda name: streams("split", by, name).seed)[:count])
+        return (
+            self.filter(lambda pair: group(pair) not in away),
+            self.filter(lambda pair: group(pair) in away),
+        )
+
+    def contradictions(self) -> tuple[str, ...]:
+        """Ids of pairs whose two pictures somebody put in the opposite order."""
+        said = {(p.prompt, p.chosen, p.rejected) for p in self._strict()}
+        return tuple(p.id for p in self._strict() if (p.prompt, p.rejected, p.chosen) in said)
+
+    def summary(self) -> dict[str, Any]:
+        """What is in here, as plain numbers: sources, judges, ties, contradictions, balance."""
+        judges = Counter(pair.judge for pair in self._pairs)
+        busiest = judges.most_common(1)[0] if judges else ("none", 0)
+        total = max(len(self._pairs), 1)
+        strict = list(self._strict())
+        asked = Counter(
+            (pair.prompt, *sorted((pair.chosen, pair.rejected))) for pair in self._pairs
+        )
+        return {
+            "digest": self.digest,
+            "pairs": len(self._pairs),
+            "prompts": len(self.prompts),
+            "pictures": len({s for pair in self._pairs for s in (pair.chosen, pair.rejected)}),
+            "ties_kept": len(self._pairs) - len(strict),
+            "ties_left_out": len(self._ties),
+            "soft_labels": sum(0.5 < pair.agreement < 1 for pair in self._pairs),
+            "judged_again": sum(count - 1 for count in asked.values()),
+            "contradictions": len(self.contradictions()),
+            "chosen_first": {
+                "share": sum(pair.chosen_first for pair in strict) / max(len(strict), 1),
+                "pairs": len(strict),
+            },
+            "sources": dict(Counter(pair.source for pair in self._pairs).most_common()),
+            "judges": len(judges),
+            "busiest_judge": {"judge": busiest[0], "share": busiest[1] / total},
+        }
+
+    def _strict(self) -> Iterator[Pair]:
+        return (pair for pair in self._pairs if pair.agreement > 0.5)
+
+    def _view(self, pairs: Sequence[Pair], ties: Sequence[Pair]) -> "PreferencePairs":
+        return PreferencePairs(self.snapshot, self._shelf, pairs, ties)
+
+
+def _prompt_group(pair: Pair) -> str:
+    return " ".join(pair.prompt.casefold().split())
+
+
+def _judge_group(pair: Pair) -> str:
+    return pair.judge
+
+
+_GROUPS: dict[str, Callable[[Pair], str]] = {"prompt": _prompt_group, "judge": _judge_group}
+
+
+def _pairs_of(row: Comparison) -> Iterator[Pair]:
+    """Every two pictures of a record, the better-ranked one first; ties with one half."""
+    if row.ranks is None:
+        return
+    seen = row.shown if row.shown is not None else tuple(range(len(row.images)))
+    place = {index: position for position, index in enumerate(seen)}
+    for first, second in combinations(range(len(row.images)), 2):
+        swap = row.ranks[second] < row.ranks[first]
+        best, other = (second, first) if swap else (first, second)
+        chosen, rejected = row.images[best].sha256, row.images[other].sha256
+        alone = len(row.images) == 2
+        yield Pair(
+            id=row.id if alone else digest_bytes(f"{row.id} {chosen} {rejected}".encode()),
+            prompt=row.prompt,
+            chosen=chosen,
+            rejected=rejected,
+            agreement=_agreement(row, best, other),
+            judge=row.judge,
+            source=row.source,
+            chosen_first=place[best] < place[other],
+        )
+
+
+def _agreement(row: Comparison, best: int, other: int) -> float:
+    if row.agreement is not None:
+        return max(row.agreement, 1 - row.agreement)
+    ranks = row.ranks or ()
+    return 0.5 if ranks[best] == ranks[other] else 1.0
+
+
+def _read(folder: Path) -> list[Comparison]:
+    """The rows of a snapshot that is whole.
+
+    Raises:
+        DataError: when it is not; the file is named.
+    """
+    facts = _load(folder / SNAPSHOT)
+    require(
+        facts.get("palate_snapshot") == FORMAT,
+        got=f"{folder / SNAPSHOT} of format {facts.get('palate_snapshot')}",
+        need=f"a snapshot of format {FORMAT}",
+        fix="Make one with: palate data freeze.",
+        kind=DataError,
+    )
+    wrong = _misfit(folder)
+    if wrong is not None:
+        raise _refused(folder, wrong)
+    try:
+        with (folder / ROWS).open(encoding="utf-8") as file:
+            rows = [from_json(line) for line in file]
+    except (OSError, ValueError) as error:
+        raise _refused(folder, f"{ROWS} cannot be read ({error})") from error
+    if digest_rows(rows) != facts.get("digest"):
+        raise _refused(folder, f"{ROWS} does not have the digest in {SNAPSHOT}")
+    return rows
+
+
+def _misfit(folder: Path) -> str | None:
+    """What is missing, cut or changed. Pictures by size only: reading them checks the rest."""
+    files = _load(folder / MANIFEST).get("files", {})
+    for name, fact in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != fact["bytes"]:
+            return f"{name} has {path.stat().st_size} bytes instead of {fact['bytes']}"
+        if not name.startswith(f"{PICTURES}/") and _digest(path) != fact["sha256"]:
+            return f"{name} was changed: its digest differs"
+    return None if ROWS in files else f"{ROWS} is not in {MANIFEST}"
+
+
+def verify(folder: Path | str) -> None:
+    """Check every byte of a snapshot, pictures included.
+
+    Raises:
+        DataError: when something differs; the file is named.
+    """
+    wrong = damage(Path(folder))
+    if wrong is not None:
+        raise _refused(Path(folder), wrong)
+
+
+def _digest(path: Path) -> str:
+    return digest_bytes(path.read_bytes())
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _refused(path.parent, f"{path.name} cannot be read ({error})") from error
+    if not isinstance(value, dict):
+        raise _refused(path.parent, f"{path.name} holds no facts")
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _refused(folder: Path, what: str) -> DataError:
+    return DataError(
+        got=f"snapshot {folder}: {what}",
+        need="a snapshot as `palate data freeze` wrote it",
+        fix="Freeze the store again into a new folder.",
+    )
