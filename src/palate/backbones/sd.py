@@ -9,7 +9,7 @@ Read next: `folder.py`, what a model folder must hold; `lora.py`, training a few
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler
@@ -85,7 +85,7 @@ class TextEncoder:
 class StableDiffusion:
     """A Stable Diffusion 1.x or 2.x folder, as a `Backbone`."""
 
-    kind: ClassVar[str] = "sd"
+    kind: str = "sd"
 
     def __init__(
         self,
@@ -106,7 +106,8 @@ class StableDiffusion:
         self._factor = 2 ** (len(parts["vae"].settings["block_out_channels"]) - 1)
         self._halvings = len(settings["block_out_channels"]) - 1
         self._width = int(settings["cross_attention_dim"])
-        self.device, self.precision = denoiser.device, denoiser.precision
+        self.device = denoiser.device
+        self.precision: Precision = denoiser.precision
         self.adapter = adapter
         self.resolution = int(settings["sample_size"]) * self._factor
         self.path = noise_path(parts["scheduler"])
