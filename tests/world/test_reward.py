@@ -79,7 +79,9 @@ def test_a_missing_object_is_half_the_count_and_half_of_each_object_part():
 def test_an_empty_picture_has_only_its_background_right():
     found = parts(np.full((64, 64, 3), 168, dtype=np.uint8), PAIR)
     assert {name for name, value in found.items() if value > 0.01} == {
-        "background", "tidiness", "fidelity",
+        "background",
+        "tidiness",
+        "fidelity",
     }
     assert found["fidelity"] == pytest.approx(1 / 6)
 

@@ -39,7 +39,9 @@ def test_a_misspelt_word_is_named_with_the_one_that_was_meant():
 
 
 def test_a_foreign_sentence_says_what_the_world_understands():
-    with pytest.raises(DataError, match=r"Got caption 'a cat'\. Need a sentence of the small world"):
+    with pytest.raises(
+        DataError, match=r"Got caption 'a cat'\. Need a sentence of the small world"
+    ):
         Scene.parse("a cat")
 
 

@@ -8,10 +8,7 @@ Read next: `tiny.py`, the networks; `recipes/pretrain.py`, which hands in the sm
 """
 
 import copy
-import json
-import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,13 +17,13 @@ import numpy as np
 import torch
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor, nn
+from torch import Tensor
 
+from palate.backbones.learner import Learner, Record
 from palate.backbones.tiny import MOST_TOKENS, build
 from palate.core.streams import Streams
 
 Pictures = Callable[[str, int], tuple[np.ndarray, list[str]]]
-_CHECKPOINT_SECONDS = 240.0
 _LOG_EVERY = 25
 
 
@@ -37,6 +34,7 @@ class Plan:
 
     Attributes:
         pictures: Number of training pictures.
+        validation: Number of pictures kept for the validation loss.
         vae_steps: Optimiser steps of the autoencoder.
         unet_steps: Optimiser steps of UNet and text encoder together.
         vae_batch: Pictures a step.
@@ -48,6 +46,7 @@ class Plan:
     """
 
     pictures: int = 24000
+    validation: int = 512
     vae_steps: int = 1500
     unet_steps: int = 6000
     vae_batch: int = 16
@@ -59,7 +58,16 @@ class Plan:
 
 
 def pretrain(
-    scenes: Pictures, out: Path, plan: Plan, *, seed: int, work: Path, log: Path
+    scenes: Pictures,
+    out: Path,
+    plan: Plan,
+    *,
+    seed: int,
+    work: Path,
+    log: Path,
+    size: str = "shipped",
+    checkpoint_seconds: float = 240.0,
+    on_step: Callable[[int], None] = lambda step: None,
 ) -> StableDiffusionPipeline:
     """Train a pipeline on pictures with captions and save it to `out` as a pipeline folder.
 
@@ -71,6 +79,9 @@ def pretrain(
         seed: Decides weights, order, noise and levels.
         work: Folder of the resumable state.
         log: JSON-lines file, appended to.
+        size: Which architecture, a key of `tiny.SIZES`.
+        checkpoint_seconds: How often the resumable state is written.
+        on_step: Told the number of each UNet step before it is taken.
 
     Returns:
         The trained pipeline.
@@ -78,19 +89,39 @@ def pretrain(
     work.mkdir(parents=True, exist_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     pictures, captions = scenes("train", plan.pictures)
-    unseen, unseen_captions = scenes("validation", 512)
-    pipeline = build(captions, seed=seed)
-    record = _Record(log)
-    _train_autoencoder(pipeline, pictures, unseen, plan, seed, work, record)
+    unseen, unseen_captions = scenes("validation", plan.validation)
+    pipeline = build(captions, size=size, seed=seed)
+    session = _Session(
+        plan=plan,
+        streams=Streams(seed),
+        work=work,
+        record=Record(log),
+        checkpoint_seconds=checkpoint_seconds,
+        on_step=on_step,
+    )
+    _train_autoencoder(pipeline, pictures, unseen, session)
     latents = _measure_and_encode(pipeline, pictures)
     unseen_latents = _encode(pipeline, unseen)
     # The parts that training no longer changes; with a checkpoint they make pictures meanwhile.
     pipeline.save_pretrained(work / "pipeline")
     train = _Latents(latents, _tokens(pipeline, captions))
     held = _Latents(unseen_latents, _tokens(pipeline, unseen_captions))
-    _train_unet(pipeline, train, held, plan, seed, work, record)
+    _train_unet(pipeline, train, held, session)
     pipeline.save_pretrained(out, safe_serialization=True)
     return pipeline
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Session:
+    """What both trainings need to know about the run they are part of."""
+
+    plan: Plan
+    streams: Streams
+    work: Path
+    record: Record
+    checkpoint_seconds: float
+    on_step: Callable[[int], None]
 
 
 @final
@@ -102,117 +133,27 @@ class _Latents:
     tokens: Tensor
 
 
-@final
-class _Record:
-    """Appends one JSON line per entry."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, **entry: Any) -> None:
-        rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in entry.items()}
-        with self.path.open("a") as lines:
-            lines.write(json.dumps(rounded) + "\n")
-
-
-@final
-class _Learner:
-    """Weights with AdamW, warm-up, cosine decay, clipping and a moving average; resumable."""
-
-    def __init__(
-        self, modules: dict[str, nn.Module], *, steps: int, rate: float, decay: float, file: Path
-    ) -> None:
-        self.modules, self.steps, self.rate, self.decay = modules, steps, rate, decay
-        self.file = file
-        self.average = {name: copy.deepcopy(module) for name, module in modules.items()}
-        self.weights = [weight for module in modules.values() for weight in module.parameters()]
-        self.optimiser = torch.optim.AdamW(
-            self.weights, lr=rate, betas=(0.9, 0.99), weight_decay=0.01
-        )
-        self.step, self.seconds = 0, 0.0
-        self._started = self._saved = time.monotonic()
-        if file.is_file():
-            self._load()
-
-    def remaining(self) -> Iterator[int]:
-        """The steps still to do; keeps the clock and the checkpoint."""
-        while self.step < self.steps:
-            yield self.step
-            self.step += 1
-            now = time.monotonic()
-            if now - self._saved > _CHECKPOINT_SECONDS or self.step == self.steps:
-                self._save()
-                self._saved = now
-
-    def elapsed(self) -> float:
-        """Seconds of training, over all interruptions."""
-        return self.seconds + time.monotonic() - self._started
-
-    def descend(self, loss: Tensor) -> None:
-        """One optimiser step down the gradient of the loss."""
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.weights, 1.0)
-        warm = min(1.0, (self.step + 1) / 100)
-        cosine = 0.5 * (1.0 + math.cos(math.pi * self.step / self.steps))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * warm * (0.02 + 0.98 * cosine)
-        self.optimiser.step()
-        # A young average follows quickly, else it would remember the random start.
-        keep = min(self.decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, module in self.modules.items():
-                pairs = zip(self.average[name].parameters(), module.parameters(), strict=True)
-                for slow, fast in pairs:
-                    slow.lerp_(fast, 1.0 - keep)
-
-    def adopt(self) -> None:
-        """Put the moving average into the modules themselves."""
-        for name, module in self.modules.items():
-            module.load_state_dict(self.average[name].state_dict())
-            module.eval()
-
-    def _save(self) -> None:
-        state = {
-            "step": self.step,
-            "seconds": self.elapsed(),
-            "optimiser": self.optimiser.state_dict(),
-            "modules": {name: module.state_dict() for name, module in self.modules.items()},
-            "average": {name: module.state_dict() for name, module in self.average.items()},
-        }
-        partial = self.file.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.file)
-
-    def _load(self) -> None:
-        state = torch.load(self.file, weights_only=True)
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.optimiser.load_state_dict(state["optimiser"])
-        for name in self.modules:
-            self.modules[name].load_state_dict(state["modules"][name])
-            self.average[name].load_state_dict(state["average"][name])
-
-
 def _train_autoencoder(
     pipeline: StableDiffusionPipeline,
     pictures: np.ndarray,
     unseen: np.ndarray,
-    plan: Plan,
-    seed: int,
-    work: Path,
-    record: _Record,
+    session: _Session,
 ) -> None:
     """Reproduce the picture, with a slight pull of the latents towards a unit normal."""
-    vae, streams = pipeline.vae.train(), Streams(seed)
-    learner = _Learner(
+    plan, streams, record = session.plan, session.streams, session.record
+    vae = pipeline.vae.train()
+    learner = Learner(
         {"vae": vae},
         steps=plan.vae_steps,
         rate=plan.vae_rate,
         decay=plan.decay,
-        file=work / "autoencoder.pt",
+        file=session.work / "autoencoder.pt",
+        checkpoint_seconds=session.checkpoint_seconds,
     )
     for step in learner.remaining():
-        rows = streams("autoencoder rows", step).numpy().integers(len(pictures), size=plan.vae_batch)
+        rows = (
+            streams("autoencoder rows", step).numpy().integers(len(pictures), size=plan.vae_batch)
+        )
         target = as_input(pictures[rows])
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(target).latent_dist
@@ -283,23 +224,23 @@ def _train_unet(
     pipeline: StableDiffusionPipeline,
     train: _Latents,
     held: _Latents,
-    plan: Plan,
-    seed: int,
-    work: Path,
-    record: _Record,
+    session: _Session,
 ) -> None:
     """Predict the noise, with the caption or, for one picture in ten, without."""
-    streams, empty = Streams(seed), _tokens(pipeline, [""])[0]
+    plan, streams, record = session.plan, session.streams, session.record
+    empty = _tokens(pipeline, [""])[0]
     # The fused attention's backward pass takes a third of a step on a CPU; the plain one does not.
     pipeline.unet.set_attn_processor(AttnProcessor())
-    learner = _Learner(
+    learner = Learner(
         {"unet": pipeline.unet.train(), "text_encoder": pipeline.text_encoder.train()},
         steps=plan.unet_steps,
         rate=plan.unet_rate,
         decay=plan.decay,
-        file=work / "unet.pt",
+        file=session.work / "unet.pt",
+        checkpoint_seconds=session.checkpoint_seconds,
     )
     for step in learner.remaining():
+        session.on_step(step)
         chance = streams("rows", step).numpy()
         rows = torch.from_numpy(chance.integers(len(train.latents), size=plan.unet_batch))
         tokens = train.tokens[rows].clone()

@@ -7,9 +7,10 @@ scheduler), the same eps prediction on the same noise schedule, only small: 64×
 Read next: `pretraining.py`, which teaches it pictures; `lab/pretrain/README.md`, how that went.
 """
 
-import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import final
 
@@ -21,16 +22,17 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from palate.core.problems import WeightsError, require, unknown
 from palate.core.streams import Streams
 
-START, END = "<|startoftext|>", "<|endoftext|>"
+START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 PIXELS = 64
 MOST_TOKENS = 24
 Pipeline = StableDiffusionPipeline
+SHIPPED = Path(__file__).parent / "shipped"
 _BATCH = 20
 
 
@@ -64,18 +66,19 @@ def shipped() -> Path:
     Raises:
         WeightsError: when the package was installed without it.
     """
-    folder = Path(__file__).parent / "shipped"
     require(
-        (folder / "model_index.json").is_file(),
-        got=f"no model_index.json in {folder}",
+        (SHIPPED / "model_index.json").is_file(),
+        got=f"no model_index.json in {SHIPPED}",
         need="the small pipeline that ships with palate",
         fix="Install the package again, or make the folder with `palate world pretrain`",
         kind=WeightsError,
     )
-    return folder
+    return SHIPPED
 
 
-def build(captions: Iterable[str], *, size: str = "shipped", seed: int = 0) -> StableDiffusionPipeline:
+def build(
+    captions: Iterable[str], *, size: str = "shipped", seed: int = 0
+) -> StableDiffusionPipeline:
     """Build an untrained pipeline whose tokenizer knows the words of the captions.
 
     Raises:
@@ -128,32 +131,43 @@ def draw(
 
 
 def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
-    """Train a byte-level BPE on the captions: their words become single tokens.
+    """A byte-level BPE tokenizer in which every word of the captions is a single token.
 
     Any other text still encodes, byte by byte.
     """
-    learner = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
-    learner.normalizer = normalizers.Lowercase()
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1024,
-        min_frequency=2,
-        initial_alphabet=alphabet,
-        special_tokens=[START, END],
-        end_of_word_suffix="</w>",
-        show_progress=False,
-    )
-    learner.train_from_iterator(captions, trainer)
-    model = json.loads(learner.to_str())["model"]
-    vocabulary = model["vocab"]
-    # CLIP's tokenizer ends every word with </w>, also a word of one unseen letter.
-    for letter in sorted(alphabet):
-        vocabulary.setdefault(f"{letter}</w>", len(vocabulary))
-    merges = [tuple(pair) for pair in model["merges"]]
+    merges = _merges({word for caption in captions for word in caption.lower().split()})
+    letters = sorted(ByteLevel.alphabet())
+    tokens = [START, END, *letters, *(letter + WORD_END for letter in letters)]
+    tokens += [left + right for left, right in merges]
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MOST_TOKENS)
+
+
+def _merges(words: set[str]) -> list[tuple[str, str]]:
+    """The byte-pair merges, in order, that build each word; ties go by alphabet.
+
+    Ours, because the library's trainer numbers its tokens differently from run to run.
+    """
+    spelled = [[*word[:-1], word[-1] + WORD_END] for word in sorted(words)]
+    merges: list[tuple[str, str]] = []
+    while True:
+        counts = Counter(pair for parts in spelled for pair in pairwise(parts))
+        if not counts:
+            return merges
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        spelled = [_merged(parts, best) for parts in spelled]
+
+
+def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    """The parts of a word with every occurrence of a pair joined, from the left."""
+    joined: list[str] = []
+    for part in parts:
+        if joined and (joined[-1], part) == pair:
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return joined
 
 
 def _autoencoder(size: Size) -> AutoencoderKL:

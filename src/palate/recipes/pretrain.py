@@ -9,12 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from palate.backbones.pretraining import Plan, pretrain as train_pipeline
+from palate.backbones.pretraining import Plan
+from palate.backbones.pretraining import pretrain as train_pipeline
 from palate.world.render import training_pictures
 
 
 def pretrain(
-    out: Path, *, seed: int = 0, vae_steps: int, unet_steps: int, threads: int = 1, log: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    vae_steps: int,
+    unet_steps: int,
+    threads: int = 1,
+    log: Path,
     work: Path,
 ) -> dict[str, object]:
     """Train the small pipeline."""

@@ -75,8 +75,9 @@ def measure(
     return Measured(
         prompts=tuple(chosen),
         pictures=pictures.reshape(count, each, *pictures.shape[1:]),
-        parts={name: np.array([one[name] for one in found]).reshape(count, each)
-               for name in found[0]},
+        parts={
+            name: np.array([one[name] for one in found]).reshape(count, each) for name in found[0]
+        },
         rewards=worth,
         seconds_per_picture=seconds,
     )

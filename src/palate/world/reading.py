@@ -80,7 +80,9 @@ def read(image: np.ndarray) -> Reading:
         DataError: when the array is no such picture.
     """
     require(
-        isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3
+        isinstance(image, np.ndarray)
+        and image.dtype == np.uint8
+        and image.ndim == 3
         and image.shape[2] == 3,
         got=f"an image of {getattr(image, 'dtype', type(image).__name__)} "
         f"{getattr(image, 'shape', '')}",
@@ -91,8 +93,14 @@ def read(image: np.ndarray) -> Reading:
     if image.shape[:2] != (SIDE, SIDE):
         image = np.asarray(Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BOX))
     rgb = image.astype(np.float64)
-    rim = np.concatenate([rgb[:2].reshape(-1, 3), rgb[-2:].reshape(-1, 3),
-                          rgb[2:-2, :2].reshape(-1, 3), rgb[2:-2, -2:].reshape(-1, 3)])
+    rim = np.concatenate(
+        [
+            rgb[:2].reshape(-1, 3),
+            rgb[-2:].reshape(-1, 3),
+            rgb[2:-2, :2].reshape(-1, 3),
+            rgb[2:-2, -2:].reshape(-1, 3),
+        ]
+    )
     ground = np.median(rim, axis=0)
     distance = np.sqrt(np.square(rgb - ground).sum(axis=-1))
     blobs, owned = [], np.zeros((SIDE, SIDE))
@@ -193,9 +201,7 @@ def _measure(rgb: np.ndarray, ground: np.ndarray, wide: np.ndarray, mask: np.nda
     )
 
 
-def _likeness(
-    points: np.ndarray, cover: np.ndarray, centre: np.ndarray, area: float
-) -> np.ndarray:
+def _likeness(points: np.ndarray, cover: np.ndarray, centre: np.ndarray, area: float) -> np.ndarray:
     """Intersection over union of the covered pixels with each shape, drawn equally large there."""
     side = max(np.sqrt(area), 1.0)
     spots = np.rint(((points - centre) / side + _REACH) * ((_GRID - 1) / (2 * _REACH))).astype(int)

@@ -1,10 +1,10 @@
-"""The true reward of the small world: what a picture is worth, exactly and in parts.
+r"""The true reward of the small world: what a picture is worth, exactly and in parts.
 
 Each part lies in [0, 1]. Six parts say whether the picture shows what the caption asks for; their
 mean is the fidelity. Three say how it is made. A taste weighs the four numbers:
 
-$$r = s\\,(w_f\\,\\text{fidelity} + w_v\\,\\text{vividness} + w_t\\,\\text{tidiness}
-+ w_c\\,\\text{composition})$$
+$$r = s\,(w_f\,\text{fidelity} + w_v\,\text{vividness} + w_t\,\text{tidiness}
++ w_c\,\text{composition})$$
 
 with one fixed scale s, so that a reward is in logit units: a judge of temperature 1 prefers a to b
 with probability σ(r(a) − r(b)).
@@ -180,7 +180,7 @@ def _size(thing: Thing, blob: Blob) -> float:
 
 
 def _position(scene: Scene, found: tuple[Blob | None, ...]) -> float:
-    """Whether the object stands in its place, or the two in their relation; 1 if nothing is asked."""
+    """Whether the object stands in its place, or two in their relation; 1 if nothing is asked."""
     blobs = [blob for blob in found if blob is not None]
     if scene.relation:
         if len(blobs) < 2:
