@@ -10,8 +10,8 @@ from hypothesis import settings
 from jaxtyping import config, install_import_hook
 
 # Shapes are types while testing, and cost nothing in production. The hook must be in place before
-# the first import of these rooms, which is why it stands at the top of this file.
-SHAPE_CHECKED = ("palate.core", "palate.objectives")
+# the first import of these modules, which is why it stands at the top of this file.
+SHAPE_CHECKED = ("palate.core.contrast", "palate.core.path", "palate.objectives")
 assert not [name for name in sys.modules if name.startswith(SHAPE_CHECKED)]
 install_import_hook(list(SHAPE_CHECKED), "shapes.checked")
 
