@@ -39,7 +39,9 @@ class ObjectiveSettings(Strict):
     """Which loss, and its own settings; what is left out is filled in and recorded."""
 
     group: ClassVar[str] = "objective"
-    name: str = Field("dpo", description="the loss to minimise; `palate methods` lists them")
+    name: str = Field(
+        default="dpo", description="the loss to minimise; `palate methods` lists them"
+    )
     settings: dict[str, Any] = Field(default_factory=dict, description="the loss's own settings")
 
     @model_validator(mode="after")
@@ -72,13 +74,19 @@ class AdapterSettings(Strict):
     """Low-rank adapters: few weights are trained, and without them the model is the reference."""
 
     group: ClassVar[str] = "adapter"
-    rank: int = Field(8, ge=1, le=1024, description="width of the adapters; 4 to 64 are common")
-    alpha: float | None = Field(None, gt=0, description="scale is alpha / rank; none means rank")
-    targets: Words = Field(
-        ATTENTION, min_length=1, description="endings of the layer names to adapt"
+    rank: int = Field(
+        default=8, ge=1, le=1024, description="width of the adapters; 4 to 64 are common"
     )
-    init: Initialisation = Field("gaussian", description="how the down-projections start")
-    dora: bool = Field(False, description="learn the length of each weight column apart (DoRA)")
+    alpha: float | None = Field(
+        default=None, gt=0, description="scale is alpha / rank; none means rank"
+    )
+    targets: Words = Field(
+        default=ATTENTION, min_length=1, description="endings of the layer names to adapt"
+    )
+    init: Initialisation = Field(default="gaussian", description="how the down-projections start")
+    dora: bool = Field(
+        default=False, description="learn the length of each weight column apart (DoRA)"
+    )
 
 
 @final
@@ -86,40 +94,44 @@ class Plan(Strict):
     """How long, how fast and with what arithmetic to learn."""
 
     group: ClassVar[str] = "plan"
-    steps: int = Field(200, ge=1, description="optimizer steps")
-    batch: int = Field(16, ge=1, description="pairs per optimizer step")
+    steps: int = Field(default=200, ge=1, description="optimizer steps")
+    batch: int = Field(default=16, ge=1, description="pairs per optimizer step")
     micro_batch: int | None = Field(
-        None, ge=1, description="pairs per forward pass, for less memory; none means the batch"
+        default=None,
+        ge=1,
+        description="pairs per forward pass, for less memory; none means the batch",
     )
     learning_rate: float = Field(
-        2e-5, gt=0, le=1, description="peak step size; adapters take about ten times more"
+        default=2e-5, gt=0, le=1, description="peak step size; adapters take about ten times more"
     )
     schedule: Literal["constant", "cosine", "linear"] = Field(
-        "constant", description="how the learning rate goes on after the warm-up"
+        default="constant", description="how the learning rate goes on after the warm-up"
     )
-    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
-    optimizer: Literal["adamw"] = Field("adamw", description="the update rule")
+    warmup_steps: int = Field(default=0, ge=0, description="steps of linear warm-up")
+    optimizer: Literal["adamw"] = Field(default="adamw", description="the update rule")
     betas: Annotated[tuple[float, float], Field(strict=False)] = Field(
-        (0.9, 0.999), description="AdamW's two averaging factors, each in [0, 1)"
+        default=(0.9, 0.999), description="AdamW's two averaging factors, each in [0, 1)"
     )
-    epsilon: float = Field(1e-8, gt=0, description="AdamW's epsilon")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's weight decay")
-    clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
+    epsilon: float = Field(default=1e-8, gt=0, description="AdamW's epsilon")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's weight decay")
+    clip_norm: float = Field(default=1.0, gt=0, description="largest gradient norm")
     caption_dropout: Share = Field(
-        0.0,
+        default=0.0,
         description="share of pairs trained on the empty prompt; the Diffusion-DPO code has 0.2",
     )
     precision: Precision = Field(
-        "fp32", description="arithmetic of the network; errors are always fp32"
+        default="fp32", description="arithmetic of the network; errors are always fp32"
     )
-    gradient_checkpointing: bool = Field(False, description="less memory for more time")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to compute")
-    save_every: int = Field(100, ge=1, description="steps between checkpoints")
-    keep_last: int = Field(3, ge=1, description="checkpoints to keep")
-    health_every: int = Field(50, ge=1, description="steps between health checks")
-    log_every: int = Field(1, ge=1, description="steps between rows of the log")
+    gradient_checkpointing: bool = Field(default=False, description="less memory for more time")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="where to compute"
+    )
+    save_every: int = Field(default=100, ge=1, description="steps between checkpoints")
+    keep_last: int = Field(default=3, ge=1, description="checkpoints to keep")
+    health_every: int = Field(default=50, ge=1, description="steps between health checks")
+    log_every: int = Field(default=1, ge=1, description="steps between rows of the log")
     tensorboard: Literal["auto", "on", "off"] = Field(
-        "auto", description="also write TensorBoard files; auto: if it is installed"
+        default="auto", description="also write TensorBoard files; auto: if it is installed"
     )
 
     @property
@@ -163,16 +175,17 @@ class Pictures(Strict):
 
     group: ClassVar[str] = "pictures"
     resolution: int | None = Field(
-        None, ge=8, le=4096, description="side in pixels; none means the model's own"
+        default=None, ge=8, le=4096, description="side in pixels; none means the model's own"
     )
     crop: Literal["center", "random"] = Field(
-        "center", description="the square to cut: the middle, or one of three windows at each visit"
+        default="center",
+        description="the square to cut: the middle, or one of three windows at each visit",
     )
     flip: bool = Field(
-        False, description="mirror half of the visits (wrong for text and left/right)"
+        default=False, description="mirror half of the visits (wrong for text and left/right)"
     )
     latents: Literal["sample", "mean"] = Field(
-        "sample", description="draw latents anew at each visit, or use their mean"
+        default="sample", description="draw latents anew at each visit, or use their mean"
     )
 
 
@@ -181,8 +194,12 @@ class NoiseSettings(Strict):
     """Which noise levels to train on; the noise is shared by both pictures of a pair."""
 
     group: ClassVar[str] = "noise"
-    lowest: Share = Field(0.0, description="least noise, as a fraction of the model's levels")
-    highest: Share = Field(1.0, description="most noise, as a fraction of the model's levels")
+    lowest: Share = Field(
+        default=0.0, description="least noise, as a fraction of the model's levels"
+    )
+    highest: Share = Field(
+        default=1.0, description="most noise, as a fraction of the model's levels"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -200,8 +217,8 @@ class Split(Strict):
     """Which pairs are kept away from training, for the health checks."""
 
     group: ClassVar[str] = "split"
-    by: Literal["prompt", "judge"] = Field("prompt", description="what no two sides share")
-    held_out: float = Field(0.1, gt=0, lt=1, description="share kept away from training")
+    by: Literal["prompt", "judge"] = Field(default="prompt", description="what no two sides share")
+    held_out: float = Field(default=0.1, gt=0, lt=1, description="share kept away from training")
 
 
 @final
@@ -209,24 +226,32 @@ class Limits(Strict):
     """When the health monitor speaks up, and when it stops the run."""
 
     group: ClassVar[str] = "health"
-    pairs: int = Field(64, ge=2, description="held-out pairs in each check")
-    draws: int = Field(2, ge=1, description="fixed noises per held-out pair")
+    pairs: int = Field(default=64, ge=2, description="held-out pairs in each check")
+    draws: int = Field(default=2, ge=1, description="fixed noises per held-out pair")
     winner_drift_warn: float = Field(
-        0.02, gt=0, description="warn when chosen images are denoised this much worse"
+        default=0.02, gt=0, description="warn when chosen images are denoised this much worse"
     )
     winner_drift_stop: float = Field(
-        0.05, gt=0, description="stop when it is this much, in several checks running"
+        default=0.05, gt=0, description="stop when it is this much, in several checks running"
     )
-    checks_before_stop: int = Field(3, ge=1, description="checks running before a stop")
-    saturation_logit: float = Field(10.0, gt=0, description="a pair beyond this logit is saturated")
-    saturation_share: Share = Field(0.5, description="warn at this share of saturated pairs")
-    accuracy_high: Share = Field(0.95, description="too good to be true this early")
-    learning_by: Share = Field(0.2, description="share of the run after which learning must show")
+    checks_before_stop: int = Field(default=3, ge=1, description="checks running before a stop")
+    saturation_logit: float = Field(
+        default=10.0, gt=0, description="a pair beyond this logit is saturated"
+    )
+    saturation_share: Share = Field(
+        default=0.5, description="warn at this share of saturated pairs"
+    )
+    accuracy_high: Share = Field(default=0.95, description="too good to be true this early")
+    learning_by: Share = Field(
+        default=0.2, description="share of the run after which learning must show"
+    )
     nan_budget: Share = Field(
-        0.01, description="share of broken pairs within 20 steps that stops the run"
+        default=0.01, description="share of broken pairs within 20 steps that stops the run"
     )
-    stop: bool = Field(True, description="let drift stop the run; off only warns")
-    ignore: Words = Field((), description="codes of findings to leave out, recorded in the run")
+    stop: bool = Field(default=True, description="let drift stop the run; off only warns")
+    ignore: Words = Field(
+        default=(), description="codes of findings to leave out, recorded in the run"
+    )
 
     @field_validator("ignore")
     @classmethod

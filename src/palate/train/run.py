@@ -41,7 +41,7 @@ class Run(Strict):
 
     model: str = Field(description="the model: a folder, a Hub name, or `shipped`", min_length=1)
     data: str = Field(description="the folder of a frozen data snapshot", min_length=1)
-    seed: int = Field(0, ge=0, description="names every random draw")
+    seed: int = Field(default=0, ge=0, description="names every random draw")
     objective: ObjectiveSettings = Field(
         default_factory=ObjectiveSettings, description="which loss, and its settings"
     )

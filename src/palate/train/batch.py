@@ -1,0 +1,150 @@
+"""One batch of pairs, ready to be noised. Every draw in it is named, so nothing has to be saved.
+
+A *visit* counts how often a pair has come up: its n-th time through the data. Flip, window,
+caption dropout and the latents' own draw depend on (seed, visit, pair), never on the step, the
+batch size or on what was drawn before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from palate.backbones.backbone import Condition
+from palate.core.streams import Streams
+from palate.data.pairs import Pair
+from palate.train.cache import MIDDLE, WINDOWS, Cache, View, prompt_name
+from palate.train.groups import Pictures
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """Pairs as tensors.
+
+    Attributes:
+        ids: The pairs' ids.
+        visits: How often each has come up before.
+        chosen: Latents of the chosen pictures, [b, c, h, w].
+        rejected: Latents of the rejected pictures, [b, c, h, w].
+        condition: The prompts' embeddings, [b, …].
+        agreement: Probability that the chosen picture is the preferred one, [b].
+    """
+
+    ids: tuple[str, ...]
+    visits: tuple[int, ...]
+    chosen: Float[Tensor, " b c h w"]
+    rejected: Float[Tensor, " b c h w"]
+    condition: Condition
+    agreement: Float[Tensor, " b"]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, index: Sequence[int]) -> "Batch":
+        """The pairs of the given numbers."""
+        chosen = torch.tensor(list(index), dtype=torch.long)
+        return Batch(
+            ids=tuple(self.ids[i] for i in index),
+            visits=tuple(self.visits[i] for i in index),
+            chosen=self.chosen[chosen],
+            rejected=self.rejected[chosen],
+            condition=self.condition.rows(chosen),
+            agreement=self.agreement[chosen],
+        )
+
+    def parts(self, size: int) -> list["Batch"]:
+        """The batch in pieces of at most `size` pairs; the last may be smaller."""
+        if len(self) <= size:
+            return [self]
+        return [
+            self.rows(range(start, min(start + size, len(self))))
+            for start in range(0, len(self), size)
+        ]
+
+    def broken(self) -> dict[str, str]:
+        """Ids of pairs with values that are not finite, and where."""
+        found: dict[str, str] = {}
+        for i, name in enumerate(self.ids):
+            if not bool(
+                torch.isfinite(self.chosen[i]).all() & torch.isfinite(self.rejected[i]).all()
+            ):
+                found[name] = "latents are not finite"
+            elif not all(bool(torch.isfinite(t[i]).all()) for t in self.condition.tensors.values()):
+                found[name] = "prompt embedding is not finite"
+        return found
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batches:
+    """Makes batches from cached rows.
+
+    Attributes:
+        cache: Latents and embeddings.
+        pictures: How pictures are looked at.
+        streams: The run's random streams.
+        caption_dropout: Share of visits on the empty prompt.
+    """
+
+    cache: Cache
+    pictures: Pictures
+    streams: Streams
+    caption_dropout: float = 0.0
+
+    def __call__(self, pairs: Sequence[Pair], visits: Sequence[int]) -> Batch:
+        """The batch of these pairs at these visits."""
+        looks = [self._view(pair, visit) for pair, visit in zip(pairs, visits, strict=True)]
+        sides = [
+            self._latents([pair.chosen for pair in pairs], looks, visits),
+            self._latents([pair.rejected for pair in pairs], looks, visits),
+        ]
+        names = [prompt_name(self._prompt(p, v)) for p, v in zip(pairs, visits, strict=True)]
+        return Batch(
+            ids=tuple(pair.id for pair in pairs),
+            visits=tuple(visits),
+            chosen=sides[0],
+            rejected=sides[1],
+            condition=Condition(self.cache.prompts.rows(names)),
+            agreement=torch.tensor([pair.agreement for pair in pairs], dtype=torch.float32),
+        )
+
+    def plain(self, pairs: Sequence[Pair]) -> Batch:
+        """The same pairs without any draw: middle window, latent means, own prompts."""
+        still = self.pictures.model_copy(
+            update={"crop": "center", "flip": False, "latents": "mean"}
+        )
+        fixed = Batches(cache=self.cache, pictures=still, streams=self.streams)
+        return fixed(pairs, [0] * len(pairs))
+
+    def _view(self, pair: Pair, visit: int) -> View:
+        # One view for both pictures of the pair: a mirrored rejected image would be its own clue.
+        window, mirrored = MIDDLE, False
+        if self.pictures.crop == "random":
+            window = self.streams("crop", visit, pair.id).integer(0, WINDOWS)
+        if self.pictures.flip:
+            mirrored = self.streams("flip", visit, pair.id).uniform() < 0.5
+        return View(window=window, mirrored=mirrored)
+
+    def _prompt(self, pair: Pair, visit: int) -> str:
+        if self.caption_dropout == 0:
+            return pair.prompt
+        dropped = self.streams("caption", visit, pair.id).uniform() < self.caption_dropout
+        return "" if dropped else pair.prompt
+
+    def _latents(
+        self, pictures: Sequence[str], looks: Sequence[View], visits: Sequence[int]
+    ) -> Float[Tensor, " b c h w"]:
+        names = [look.name(picture) for picture, look in zip(pictures, looks, strict=True)]
+        rows = self.cache.latents.rows(names)
+        if self.pictures.latents == "mean":
+            return rows["mean"]
+        shape = tuple(rows["mean"].shape[1:])
+        draws = [
+            self.streams("latents", visit, name).normal(shape)
+            for visit, name in zip(visits, names, strict=True)
+        ]
+        return rows["mean"] + rows["std"] * torch.stack(draws)

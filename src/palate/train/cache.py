@@ -1,0 +1,210 @@
+"""Latents and prompt embeddings, computed once: the autoencoder never runs during training.
+
+For each picture the mean and spread of its latents are kept, so that every visit can draw fresh
+latents; for each prompt its embedding. Rows that are not finite or not plausible are refused
+here, before they can reach a weight, and the pairs that need them are set aside by name.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from palate.backbones.backbone import Backbone
+from palate.data.pairs import Pair
+from palate.train.groups import Pictures
+from palate.train.rack import ROWS_PER_SHARD, Rack
+
+# Raise it when pictures or prompts are prepared differently: it is part of every key.
+PREPARATION = 1
+ROWS_AT_ONCE = 16
+# Scaled latents of real autoencoders stay within ±30; far beyond is an overflow, not a picture.
+LARGEST_LATENT = 1000.0
+MIDDLE = 1
+WINDOWS = 3
+ReadPicture = Callable[[str], NDArray[np.uint8]]
+Tell = Callable[[str], None]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """How a picture is looked at: which window of it, and whether in the mirror.
+
+    Attributes:
+        window: 0, 1 or 2: the first, middle or last square along the longer side.
+        mirrored: Left and right exchanged.
+    """
+
+    window: int = MIDDLE
+    mirrored: bool = False
+
+    def name(self, picture: str) -> str:
+        """The name of this view of a picture on its rack."""
+        return f"{picture}/{self.window}{'m' if self.mirrored else ''}"
+
+
+def views(pictures: Pictures) -> list[View]:
+    """Every view that training may ask for under these settings."""
+    windows = range(WINDOWS) if pictures.crop == "random" else [MIDDLE]
+    sides = [False, True] if pictures.flip else [False]
+    return [View(window=window, mirrored=side) for window in windows for side in sides]
+
+
+def cut(picture: NDArray[np.uint8], view: View, side: int) -> NDArray[np.uint8]:
+    """A square of the given side: short side resized (Lanczos), window cut, mirrored if asked."""
+    height, width = picture.shape[:2]
+    scale = side / min(height, width)
+    size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    image = Image.fromarray(picture)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.LANCZOS)
+    share = view.window / (WINDOWS - 1)
+    left, top = round((size[0] - side) * share), round((size[1] - side) * share)
+    square = np.asarray(image.crop((left, top, left + side, top + side)))
+    return np.ascontiguousarray(square[:, ::-1]) if view.mirrored else square
+
+
+@final
+class Cache:
+    """Everything training reads of pictures and prompts.
+
+    Attributes:
+        latents: Rows `mean` and `std` per view of a picture.
+        prompts: Rows of embeddings per prompt.
+    """
+
+    def __init__(self, folder: Path, backbone: Backbone, side: int) -> None:
+        """Open both racks for this model and resolution, checking digests."""
+        self.side = side
+        self.latents = Rack(folder / "latents", latent_factors(backbone, side))
+        self.prompts = Rack(folder / "prompts", prompt_factors(backbone))
+
+    def fill(
+        self,
+        backbone: Backbone,
+        pairs: Iterable[Pair],
+        pictures: Pictures,
+        read: ReadPicture,
+        tell: Tell,
+    ) -> None:
+        """Compute what is missing for these pairs, and say what was reused and what was not."""
+        every = list(pairs)
+        shown = {name for pair in every for name in (pair.chosen, pair.rejected)}
+        names = {view.name(name): (name, view) for name in shown for view in views(pictures)}
+        prompts = {prompt_name(text): text for text in ["", *(pair.prompt for pair in every)]}
+        _fill(
+            self.latents, names, tell, "latents",
+            lambda part: _encode(backbone, [cut(read(p), v, self.side) for p, v in part]),
+        )  # fmt: skip
+        _fill(
+            self.prompts, prompts, tell, "prompts",
+            lambda part: dict(backbone.embed(list(part)).tensors),
+        )  # fmt: skip
+
+    def refusal(self, pair: Pair, pictures: Pictures) -> str | None:
+        """Why a pair cannot be trained on, or None."""
+        name = prompt_name(pair.prompt)
+        if name in self.prompts.refused:
+            return f"prompt embedding: {self.prompts.refused[name]}"
+        for picture in (pair.chosen, pair.rejected):
+            for view in views(pictures):
+                reason = self.latents.refused.get(view.name(picture))
+                if reason is not None:
+                    return f"latents of picture {picture[:12]}: {reason}"
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """What the rows depend on and how many there are, for the record."""
+        return {
+            "latents": {"rows": len(self.latents), **self.latents.factors},
+            "prompts": {"rows": len(self.prompts), **self.prompts.factors},
+        }
+
+
+def prompt_name(text: str) -> str:
+    """The name of a prompt on its rack. Long prompts are fine; so is the empty one."""
+    return f"prompt:{text}"
+
+
+def latent_factors(backbone: Backbone, side: int) -> dict[str, Any]:
+    """Everything latents depend on besides the picture and how it is looked at."""
+    return {
+        "autoencoder": backbone.digests["vae"],
+        "arithmetic": "fp32",
+        "device": backbone.device.type,
+        "resolution": side,
+        "resize": "lanczos, short side",
+        "windows": WINDOWS,
+        "rows": "posterior mean and std, scaled",
+        "preparation": PREPARATION,
+    }
+
+
+def prompt_factors(backbone: Backbone) -> dict[str, Any]:
+    """Everything embeddings depend on besides the prompt."""
+    parts = {
+        name: digest
+        for name, digest in backbone.digests.items()
+        if name.startswith(("text_encoder", "tokenizer"))
+    }
+    return {
+        **parts,
+        "arithmetic": backbone.precision,
+        "device": backbone.device.type,
+        "preparation": PREPARATION,
+    }
+
+
+def _encode(backbone: Backbone, squares: Sequence[NDArray[np.uint8]]) -> dict[str, Tensor]:
+    mean, std = backbone.encode(torch.from_numpy(np.stack(squares)))
+    return {"mean": mean, "std": std}
+
+
+def _fill(
+    rack: Rack,
+    wanted: Mapping[str, Any],
+    tell: Tell,
+    what: str,
+    make: Callable[[list[Any]], dict[str, Tensor]],
+) -> None:
+    """Make the missing rows of a rack, a shard at a time."""
+    missing = rack.missing(list(wanted))
+    for start in range(0, len(missing), ROWS_PER_SHARD):
+        part = missing[start : start + ROWS_PER_SHARD]
+        if len(missing) > ROWS_PER_SHARD:
+            tell(f"{what}: {start} of {len(missing)} computed")
+        rows: dict[str, list[Tensor]] = {}
+        for first in range(0, len(part), ROWS_AT_ONCE):
+            made = make([wanted[name] for name in part[first : first + ROWS_AT_ONCE]])
+            for key, tensor in made.items():
+                rows.setdefault(key, []).append(tensor.detach().cpu())
+        whole = {key: torch.cat(parts) for key, parts in rows.items()}
+        good, refused = _judge(part, whole)
+        index = torch.tensor(good, dtype=torch.long)
+        rack.add([part[i] for i in good], {key: t[index] for key, t in whole.items()}, refused)
+    reason = rack.relative() if missing else None
+    why = f"{rack.damaged} damaged" if rack.damaged else reason or "new"
+    tail = f", {len(missing)} {'rebuilt' if rack.damaged or reason else 'computed'} ({why})"
+    tell(f"{what}: {len(wanted) - len(missing)} reused{tail if missing else ''}")
+
+
+def _judge(names: Sequence[str], rows: Mapping[str, Tensor]) -> tuple[list[int], dict[str, str]]:
+    """Which rows may be used, and why the others may not."""
+    good: list[int] = []
+    refused: dict[str, str] = {}
+    for i, name in enumerate(names):
+        parts = [tensor[i] for tensor in rows.values() if tensor.is_floating_point()]
+        if not all(bool(torch.isfinite(part).all()) for part in parts):
+            refused[name] = "not finite"
+        elif any(float(part.abs().max()) > LARGEST_LATENT for part in parts):
+            refused[name] = f"beyond ±{LARGEST_LATENT:g}"
+        else:
+            good.append(i)
+    return good, refused

@@ -1,0 +1,164 @@
+"""Save and resume, bit for bit: a checkpoint is whole or it is not there.
+
+A checkpoint is a folder with trained weights, optimizer state, counters and a manifest of their
+digests. It appears under its name only when every byte is on disk; older ones go only after the
+new one has been read back. Randomness needs no room in it: every draw is named by its step.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+from torch import Tensor
+
+from palate.core.files import (
+    UNFINISHED,
+    damage,
+    load_weights,
+    new_folder,
+    read_json,
+    save_weights,
+    sweep,
+    write_json,
+)
+from palate.core.problems import StateError, require
+
+WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
+FORMAT = 1
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointState:
+    """One checkpoint as found on disk.
+
+    Attributes:
+        name: Its folder's name.
+        step: Steps done when it was made; -1 where the name does not say.
+        state: Whether it can be used.
+        detail: What is wrong with it, or nothing.
+    """
+
+    name: str
+    step: int
+    state: Literal["ok", "damaged", "unfinished"]
+    detail: str = ""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Checkpoint:
+    """A checkpoint read back.
+
+    Attributes:
+        step: Steps done when it was made.
+        weights: The trained weights.
+        optimizer: The optimizer's state.
+        state: Counters, positions and everything else that is plain.
+    """
+
+    step: int
+    weights: Mapping[str, Tensor]
+    optimizer: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+def save(
+    folder: Path,
+    step: int,
+    weights: Mapping[str, Tensor],
+    optimizer: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    *,
+    keep: int,
+) -> Path:
+    """Write the checkpoint of a step, read it back, and only then remove older ones.
+
+    Raises:
+        StateError: when the disk refuses or gives back something else. Older ones stay.
+    """
+    path = folder / f"step-{step:06d}"
+    with new_folder(path, replace=True) as new:
+        save_weights(new / WEIGHTS, weights)
+        save_weights(new / OPTIMIZER, optimizer)
+        write_json(new / STATE, {"format": FORMAT, "step": step, **state})
+    wrong = damage(path)
+    require(
+        wrong is None,
+        got=f"{path}: {wrong}, just after it was written",
+        need="a disk that gives back what it was given",
+        fix="Use another disk; the checkpoint before this one was kept.",
+        kind=StateError,
+    )
+    # By step, not by date: clocks jump.
+    for old in _finished(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, and a sentence about each newer one that is not."""
+    sweep(folder)
+    damaged: list[tuple[int, str]] = []
+    for path in reversed(_finished(folder)):
+        wrong = damage(path)
+        if wrong is None:
+            found = _read(path)
+            return found, [
+                f"step {step} damaged ({why}), using step {found.step}, "
+                f"{step - found.step} steps lost"
+                for step, why in damaged
+            ]
+        damaged.append((_step(path), wrong))
+    return None, [f"step {step} damaged ({why}), starting again" for step, why in damaged]
+
+
+def states(folder: Path) -> tuple[CheckpointState, ...]:
+    """Every checkpoint of a run, by step, with what is wrong with it."""
+    found = [_state(path) for path in _finished(folder)]
+    found += [
+        CheckpointState(
+            name=path.name, step=-1, state="unfinished", detail="being written or cut off"
+        )
+        for path in sorted(folder.glob(f"{UNFINISHED}*"))
+    ]
+    return tuple(found)
+
+
+def _state(path: Path) -> CheckpointState:
+    wrong = damage(path)
+    return CheckpointState(
+        name=path.name,
+        step=_step(path),
+        state="damaged" if wrong else "ok",
+        detail=wrong or "",
+    )
+
+
+def _read(path: Path) -> Checkpoint:
+    state = read_json(path / STATE)
+    require(
+        state.get("format") == FORMAT,
+        got=f"{path} of format {state.get('format')}",
+        need=f"format {FORMAT}",
+        fix="Resume with the version of palate named in the run's record.json.",
+        kind=StateError,
+    )
+    return Checkpoint(
+        step=int(state["step"]),
+        weights=load_weights(path / WEIGHTS),
+        optimizer=load_weights(path / OPTIMIZER),
+        state=state,
+    )
+
+
+def _finished(folder: Path) -> list[Path]:
+    """Checkpoint folders in order of their steps."""
+    return sorted((p for p in folder.glob("step-*") if p.is_dir()), key=_step)
+
+
+def _step(path: Path) -> int:
+    digits = path.name.removeprefix("step-")
+    return int(digits) if digits.isdigit() else -1

@@ -1,0 +1,133 @@
+"""What is left of a run: its record, and a model folder with a card written from it.
+
+The card says only what was recorded. Where something was not, it says so.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from palate.backbones.backbone import Backbone
+from palate.core.files import MANIFEST, digest_file, new_folder, read_json, write_atomic, write_json
+from palate.core.record import provenance
+from palate.train.place import EXPORT, RECORD
+from palate.train.run import Run
+
+UNKNOWN = "not recorded"
+
+
+def write_record(out: Path, run: Run, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Write, or bring up to date, the record of a run. New facts replace old ones.
+
+    Raises:
+        StateError: when the disk refuses.
+    """
+    path = out / RECORD
+    old = read_json(path) if path.is_file() else provenance()
+    record = {
+        **old,
+        "run": run.values(),
+        "run_digest": run.digest,
+        "beta_convention": run.beta_convention,
+        "overrides": overrides(run),
+        **facts,
+    }
+    write_json(path, record)
+    return record
+
+
+def overrides(run: Run) -> list[str]:
+    """Guards that the user switched off or moved."""
+    usual = type(run.health)()
+    changed = run.health.model_dump()
+    found = {
+        name: value
+        for name, value in changed.items()
+        if value != getattr(usual, name) and name not in ("pairs", "draws")
+    }
+    return [f"health.{name}={value!r}" for name, value in found.items()]
+
+
+def export(out: Path, backbone: Backbone, record: Mapping[str, Any]) -> Path:
+    """Write the trained model as diffusers loads it, with its record and card.
+
+    Raises:
+        StateError: when the disk refuses; an earlier export stays.
+    """
+    folder = out / EXPORT
+    with new_folder(folder, replace=True) as new:
+        # The backbone makes a folder of its own; its files move beside the record and the card.
+        inner = new / "model"
+        backbone.export(inner)
+        (inner / MANIFEST).unlink(missing_ok=True)
+        for path in sorted(inner.iterdir()):
+            path.rename(new / path.name)
+        inner.rmdir()
+        weights = sorted(new.rglob("*.safetensors"))
+        digests = {path.relative_to(new).as_posix(): digest_file(path) for path in weights}
+        write_json(new / RECORD, {**record, "export": digests})
+        write_atomic(new / "README.md", card(record, digests))
+    return folder
+
+
+def card(record: Mapping[str, Any], digests: Mapping[str, str]) -> str:
+    """The model card, from recorded facts only."""
+    run, model, data = record["run"], record.get("model", {}), record.get("data", {})
+    check = record.get("last_check") or {}
+    accuracy = check.get("accuracy") or {}
+    interval = (
+        f"{accuracy['value']:.3f} ({accuracy['low']:.3f} to {accuracy['high']:.3f}, "
+        f"n = {accuracy['n']} prompts)"
+        if accuracy
+        else UNKNOWN
+    )
+    kind = "all weights" if run["adapter"] is None else f"LoRA, rank {run['adapter']['rank']}"
+    lines = [
+        f"# {Path(run['model']).name}, aligned with preferences",
+        "",
+        "Written by palate from the run's record. What was not recorded is not claimed.",
+        "",
+        f"- Base model: {run['model']}",
+        *[f"  - {name}: sha256 {digest}" for name, digest in model.get("digests", {}).items()],
+        f"- Data: {data.get('train', UNKNOWN)} training pairs, digest {data.get('digest', UNKNOWN)}",
+        f"- Data licence: {data.get('licence', UNKNOWN)}",
+        f"- Method: {run['objective']['name']} {_settings(run['objective'])}",
+        f"- Beta: {record['beta_convention']}",
+        f"- Trained: {kind}, {record.get('steps', UNKNOWN)} steps of {run['plan']['batch']} pairs, "
+        f"learning rate {run['plan']['learning_rate']:g}, seed {run['seed']}",
+        f"- Ended: {record.get('status', UNKNOWN)}",
+        f"- Health: {record.get('sentence', UNKNOWN)}",
+        f"- Winner drift on held-out pairs: {_share(check.get('winner_drift'))}",
+        f"- Accuracy on held-out pairs: {interval}",
+        f"- Guards overridden: {', '.join(record.get('overrides', [])) or 'none'}",
+        f"- Code: {record.get('code', UNKNOWN)}, palate "
+        f"{record.get('versions', {}).get('palate', UNKNOWN)}",
+        "- Evaluation against the base model: not part of training; see the run's report",
+        "",
+        "## Files",
+        "",
+        *[f"- `{name}`: sha256 {digest}" for name, digest in digests.items()],
+        "",
+        "## Use",
+        "",
+        *_usage(run),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _usage(run: Mapping[str, Any]) -> list[str]:
+    whole = run["adapter"] is None
+    load = ["pipeline = StableDiffusionPipeline.from_pretrained(FOLDER)"] if whole else [
+        "pipeline = StableDiffusionPipeline.from_pretrained(BASE)",
+        "pipeline.load_lora_weights(FOLDER)",
+    ]  # fmt: skip
+    return ["```python", "from diffusers import StableDiffusionPipeline", "", *load, "```"]
+
+
+def _settings(objective: Mapping[str, Any]) -> str:
+    found = [f"{name}={value!r}" for name, value in objective.items() if name != "name"]
+    return f"({', '.join(found)})" if found else ""
+
+
+def _share(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{100 * value:+.2f} % of the reference's error"

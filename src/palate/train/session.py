@@ -1,0 +1,407 @@
+"""Everything a run holds open while it learns, and the few things it does with it.
+
+Read next: `loop.py`, the order in which it does them.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from palate.backbones.backbone import Backbone
+from palate.core.problems import HealthStop, StateError, require
+from palate.core.stats import outcomes
+from palate.core.streams import Streams
+from palate.data.loader import Order
+from palate.data.pairs import Pair, PreferencePairs
+from palate.train import checkpoint
+from palate.train.batch import Batch, Batches
+from palate.train.cache import Cache
+from palate.train.guard import FEWEST, Guard
+from palate.train.health import Monitor, saturated
+from palate.train.log import Event, Kind, RowLog, Tracker, open_tracker, read_rows
+from palate.train.noise import Shared
+from palate.train.place import BOARD, HEALTH, Place, enough_room
+from palate.train.run import Run
+from palate.train.step import Learner, Outcome
+
+Tell = Callable[[Event], None]
+MEANS = ("loss", "margin", "chosen_error", "rejected_error", "chosen_gain", "rejected_gain")
+KNOWN = (*MEANS, "logit", "chosen_reference", "rejected_reference")
+
+
+@final
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """An open run.
+
+    Attributes:
+        run: Its settings.
+        place: Its folder.
+        learner: Model, objective and optimizer.
+        monitor: The health monitor.
+        guard: What keeps broken numbers out.
+        batches: Makes batches from cached rows.
+        pairs: The training pairs.
+        order: Which pairs belong to which step.
+        facts: What is known for the record.
+        tell: Hears events.
+        pairs_seen: Pairs trained on so far.
+        seconds: Time spent in earlier attempts.
+    """
+
+    run: Run
+    place: Place
+    learner: Learner
+    monitor: Monitor
+    guard: Guard
+    batches: Batches
+    pairs: PreferencePairs
+    order: Order
+    facts: dict[str, Any]
+    tell: Tell
+    pairs_seen: int = 0
+    seconds: float = 0.0
+    logs: tuple[RowLog, RowLog] | None = None
+    tracker: Tracker | None = None
+    opened: float = field(default_factory=time.monotonic)
+
+    def say(
+        self, kind: Kind, text: str, step: int = 0, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        """Send an event."""
+        total = self.run.plan.steps
+        self.tell(Event(kind=kind, text=text, step=step, total=total, facts=facts or {}))
+
+    def elapsed(self) -> float:
+        """Seconds of training, earlier attempts included."""
+        return self.seconds + time.monotonic() - self.opened
+
+    def restore(self) -> int:
+        """Put the newest whole checkpoint back; returns the steps already done.
+
+        Raises:
+            StateError: when it belongs to another model or other data.
+        """
+        found, notes = checkpoint.newest(self.place.checkpoints)
+        for note in notes:
+            self.say("warning", note)
+        step = 0 if found is None else found.step
+        keep = (0, 0) if found is None else self._load(found)
+        self.logs = self.place.logs(keep)
+        self.tracker = open_tracker(self.run.plan.tensorboard, self.place.out / BOARD, step)
+        self.monitor.rows.extend(read_rows(self.place.out / HEALTH))
+        if found is not None:
+            exact = "bitwise" if self._same_machine(found.state) else "not bitwise: other machine"
+            self.say("resume", f"Resuming after step {step} ({exact}).", step)
+        return step
+
+    def learn(self, number: int) -> None:
+        """Take one step, counted from 0, and log it.
+
+        Raises:
+            HealthStop: when too much was broken, or memory ran out.
+        """
+        started = time.monotonic()
+        halved = self.learner.halved
+        chosen, visits = self.order.indices(number), self.order.visits(number)
+        batch = self._batch(chosen, visits)
+        outcome = self.learner.step(batch, number)
+        self.pairs_seen += outcome.pairs if outcome.skipped is None else 0
+        self.monitor.meter.add(outcome)
+        self.guard.set_aside(number + 1, outcome.culprits)
+        row = step_row(outcome, number + 1, self.run.health.saturation_logit)
+        row["dropped"] = [
+            self.pairs[i].id for i in chosen if self.pairs[i].id in self.guard.quarantine
+        ]
+        row["pairs_seen"] = self.pairs_seen
+        row["seconds"] = round(time.monotonic() - started, 4)
+        if self.learner.halved and not halved:
+            text = f"Memory ran out; going on with {self.learner.pairs_at_once} pairs at once, "
+            self.say("warning", f"{text}which changes nothing but the last digits.", number + 1)
+        if (number + 1) % self.run.plan.log_every == 0:
+            self._write(0, row, "train")
+        self.say("step", _line(row), number + 1, row)
+        if outcome.culprits or outcome.skipped:
+            text = f"step {number + 1}: {outcome.skipped or 'some pairs were not finite'}"
+            self.say("warning", f"{text} ({len(outcome.culprits)} pairs set aside).", number + 1)
+        lost = outcome.skipped is not None and outcome.skipped != "loss scale lowered"
+        self.guard.count(seen=len(batch), broken=len(outcome.culprits), skipped=lost)
+
+    def check(self, step: int) -> None:
+        """Ask the health monitor, and stop if it says so.
+
+        Raises:
+            HealthStop: with the monitor's sentence.
+        """
+        row = self.monitor.check(step)
+        self._write(1, row, "health")
+        self.say("check", row["sentence"], step, row)
+        require(
+            row["status"] != "stopped",
+            got=row["sentence"],
+            need="a run whose guards agree",
+            fix="The last checkpoint is whole. To go on anyway, resume with health.stop=false.",
+            kind=HealthStop,
+        )
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            StateError: when the disk refuses; the one before stays.
+        """
+        logs = self._open_logs()
+        state = {
+            "pairs_seen": self.pairs_seen,
+            "learner": self.learner.state(),
+            "guard": self.guard.state(),
+            "meter": self.monitor.meter.state(),
+            "logs": [log.position() for log in logs],
+            "identity": self._identity(),
+            "machine": machine(self.learner.backbone),
+            "run_digest": self.run.digest,
+            "seconds": round(self.elapsed(), 3),
+        }
+        weights, moments = self.learner.backbone.state(), self.learner.optimizer.state()
+        path = checkpoint.save(
+            self.place.checkpoints, step, weights, moments, state, keep=self.run.plan.keep_last
+        )
+        self.say("checkpoint", f"Saved {path.name}.", step)
+
+    def begin(self) -> None:
+        """Before the first step: the policy must be the reference, exactly (A8).
+
+        Raises:
+            HealthStop: when it is not.
+            StateError: when two checkpoints would not fit on the disk.
+        """
+        weights, moments = self.learner.backbone.state(), self.learner.optimizer.state()
+        size = sum(t.numel() * t.element_size() for t in [*weights.values(), *moments.values()])
+        enough_room(self.place.out, size)
+        first = self._batch(self.order.indices(0), self.order.visits(0))
+        broken = first.broken()
+        first = first.rows([i for i, name in enumerate(first.ids) if name not in broken])
+        self.facts["start"] = start_facts(self.learner, first) if len(first) else {}
+        for sentence in self.facts["start"].get("warnings", []):
+            self.say("warning", sentence)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for log in self.logs or ():
+            log.close()
+        if self.tracker is not None:
+            self.tracker.close()
+
+    def _batch(self, chosen: list[int], visits: list[int]) -> Batch:
+        """The pairs of a step that are not in quarantine."""
+        known = [
+            (self.pairs[index], visit)
+            for index, visit in zip(chosen, visits, strict=True)
+            if self.pairs[index].id not in self.guard.quarantine
+        ]
+        if not known:
+            # An empty batch has no shape to build from, so any pair lends it one.
+            return self.batches([self._any_pair()], [0]).rows([])
+        return self.batches([pair for pair, _ in known], [visit for _, visit in known])
+
+    def _any_pair(self) -> Pair:
+        for pair in self.pairs:
+            if pair.id not in self.guard.quarantine:
+                return pair
+        raise HealthStop(
+            got="no training pair with finite latents and embeddings",
+            need="at least one",
+            fix="Look at quarantine.jsonl in the run folder; is the autoencoder sound?",
+        )
+
+    def _load(self, found: checkpoint.Checkpoint) -> tuple[int, int]:
+        state, mine = found.state, self._identity()
+        same = self._same_machine(state)
+        for name, value in state["identity"].items():
+            # Another machine may answer the probe in other last digits; the digests still agree.
+            required = same or name != "reference_probe"
+            require(
+                not required or mine.get(name) == value,
+                got=f"{name} {str(mine.get(name))[:16]}",
+                need=f"{str(value)[:16]}, as when the run was started",
+                fix="Put the same model and data back, or start a new run.",
+                kind=StateError,
+            )
+        self.learner.backbone.load_state(found.weights)
+        self.learner.optimizer.load_state(found.optimizer)
+        self.learner.load_state(
+            state["learner"], plan_changed="plan.micro_batch" in self.place.changed
+        )
+        self.guard.load_state(state["guard"])
+        self.monitor.meter.load_state(state["meter"])
+        self.pairs_seen, self.seconds = int(state["pairs_seen"]), float(state["seconds"])
+        return int(state["logs"][0]), int(state["logs"][1])
+
+    def _identity(self) -> dict[str, str]:
+        """What a checkpoint must agree with to be resumed."""
+        return {
+            **{f"model {k}": v for k, v in self.learner.backbone.digests.items()},
+            "data": self.facts["data"]["digest"],
+            "reference_probe": self.monitor.probe,
+        }
+
+    def _same_machine(self, state: Mapping[str, Any]) -> bool:
+        return state["machine"] == machine(self.learner.backbone)
+
+    def _open_logs(self) -> tuple[RowLog, RowLog]:
+        if self.logs is None:
+            raise StateError(got="a run that is not open", need="restore() first", fix="Call it.")
+        return self.logs
+
+    def _write(self, which: int, row: Mapping[str, Any], room: str) -> None:
+        self._open_logs()[which].write(row)
+        if self.tracker is not None:
+            self.tracker.write(row, room)
+
+
+def open_session(
+    run: Run, place: Place, backbone: Backbone, pairs: PreferencePairs, cache: Cache, tell: Tell
+) -> Session:
+    """Split the pairs, fill the cache, set broken pairs aside, and put everything together.
+
+    Raises:
+        DataError: when no pair is left on one side of the split.
+        HealthStop: when too many latents or embeddings are broken.
+    """
+    train, held_out = pairs.split(by=run.split.by, held_out=run.split.held_out, seed=run.seed)
+    cache.fill(
+        backbone,
+        pairs,
+        run.pictures,
+        pairs.image,
+        lambda text: tell(Event(kind="cache", text=text)),
+    )
+    # The picture side of the model has done its work.
+    backbone.release("vae", "text_encoder")
+    guard = Guard(place.out, run.health.nan_budget)
+    refused = {p.id: why for p in pairs if (why := cache.refusal(p, run.pictures)) is not None}
+    guard.set_aside(0, refused)
+    require(
+        len(refused) < FEWEST or len(refused) <= run.health.nan_budget * len(pairs),
+        got=f"{len(refused)} of {len(pairs)} pairs with broken latents or embeddings",
+        need=f"at most {100 * run.health.nan_budget:g} %",
+        fix="Is the autoencoder sound, and in fp32? quarantine.jsonl in the run folder has names.",
+        kind=HealthStop,
+    )
+    streams = Streams(run.seed)
+    source = Shared(streams=streams, levels=backbone.path.levels, settings=run.noise)
+    learner = Learner(backbone, run.build_objective(), source, run.plan)
+    batches = Batches(
+        cache=cache,
+        pictures=run.pictures,
+        streams=streams,
+        caption_dropout=run.plan.caption_dropout,
+    )
+    checked = [pair for pair in held_out if pair.id not in guard.quarantine]
+    return Session(
+        run=run,
+        place=place,
+        learner=learner,
+        monitor=Monitor(run, learner, batches, checked),
+        guard=guard,
+        batches=batches,
+        pairs=train,
+        order=Order(len(train), run.plan.batch, run.seed),
+        tell=tell,
+        facts={
+            "model": {"name": run.model, "digests": dict(backbone.digests)},
+            "data": {
+                "digest": pairs.digest,
+                "pairs": len(pairs),
+                "train": len(train),
+                "held_out": len(held_out),
+                "summary": pairs.summary(),
+            },
+            "cache": cache.facts(),
+            "device": str(backbone.device),
+        },
+    )
+
+
+def step_row(outcome: Outcome, step: int, limit: float) -> dict[str, Any]:
+    """One row of the log: means over the pairs of a step, None where something does not apply."""
+    found = {name: values.numpy() for name, values in outcome.measures.items()}
+    row: dict[str, Any] = {"step": step}
+    row |= {name: float(found[name].mean()) if name in found else None for name in MEANS}
+    margin = found.get("margin")
+    quantiles = [None] * 3 if margin is None else np.quantile(margin, [0.05, 0.5, 0.95]).tolist()
+    row |= dict(zip(("margin_p05", "margin_p50", "margin_p95"), quantiles, strict=True))
+    wins = None if margin is None else float(outcomes(margin, np.zeros_like(margin)).mean())
+    return {
+        **row,
+        "accuracy": wins,
+        "saturated": saturated(found.get("logit"), limit),
+        "gradient_norm": outcome.norm,
+        "learning_rate": outcome.rate,
+        "pairs": outcome.pairs,
+        "skipped": outcome.skipped,
+        "extras": {name: float(v.mean()) for name, v in found.items() if name not in KNOWN},
+    }
+
+
+def start_facts(learner: Learner, batch: Batch) -> dict[str, Any]:
+    """Margin and loss before the first step, which must be zero and the objective's own value.
+
+    Raises:
+        HealthStop: when the policy does not start at the reference.
+    """
+    found = learner.look(batch)
+    if "margin" not in found:
+        return {"applies": False}
+    floor, size = float(found["margin"].abs().max()), float(found["chosen_error"].mean())
+    expected = learner.objective.at_init()
+    loss = float(found["loss"].mean())
+    facts: dict[str, Any] = {
+        "applies": True,
+        "margin": floor,
+        "loss": loss,
+        "noise_floor": floor,
+        "warnings": [],
+    }
+    require(
+        floor <= 1e-3 * size,
+        got=f"a margin of {floor:.3g} before the first step (errors are {size:.3g})",
+        need="exactly 0, because the policy starts at the reference",
+        fix="Use a model whose adapters start at zero, and the same precision for both.",
+        kind=HealthStop,
+    )
+    if floor > 0:
+        logit = float(found["logit"].abs().max()) if "logit" in found else float("nan")
+        text = f"Precision floor: before the first step the margin is {floor:.2g} instead of 0 "
+        text += f"(logit {logit:.2g}); anything smaller is noise. Consider plan.precision=fp32."
+        facts["warnings"].append(text)
+    require(
+        floor > 0 or expected is None or abs(loss - expected) < 1e-6,
+        got=f"a loss of {loss:.9g} before the first step",
+        need=f"{expected} at a margin of 0",
+        fix="Report this: the objective does not start where it says.",
+        kind=HealthStop,
+    )
+    return facts
+
+
+def machine(backbone: Backbone) -> dict[str, str]:
+    """What bits depend on besides the run: two equal ones give equal bits."""
+    return {
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        "processor": platform.machine(),
+        "device": str(backbone.device),
+        "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
+    }
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    loss = "skipped" if row["loss"] is None else f"loss {row['loss']:.4f}"
+    margin = "" if row["margin"] is None else f", margin {row['margin']:+.2e}"
+    return f"step {row['step']}: {loss}{margin}"

@@ -1,0 +1,208 @@
+"""Contrast → Verdict → gradient: one optimizer step, or none at all.
+
+Micro-batches are added up as sums of per-pair losses divided by the pairs of the whole batch,
+so that splitting a batch changes nothing but rounding. A step is whole or it did not happen:
+broken numbers and a full memory both leave weights and optimizer exactly as they were.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from palate.backbones.backbone import Backbone
+from palate.core.contrast import Contrast, Verdict
+from palate.core.problems import HealthStop
+from palate.objectives import Needs, Objective
+from palate.train.batch import Batch
+from palate.train.denoise import denoise
+from palate.train.groups import Plan
+from palate.train.noise import NoiseSource
+from palate.train.optimizer import Optimizer
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one step did.
+
+    Attributes:
+        pairs: Pairs that took part.
+        rate: The learning rate.
+        norm: Gradient norm before clipping, or None where there was no update.
+        skipped: Why the update was left out, or None.
+        culprits: Pairs found broken in this step, and why.
+        measures: Per-pair numbers: loss, and margin, errors, gains and logit where they exist.
+    """
+
+    pairs: int
+    rate: float
+    norm: float | None = None
+    skipped: str | None = None
+    culprits: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@final
+class Learner:
+    """The model, its objective and its optimizer, and the one way they move.
+
+    Attributes:
+        pairs_at_once: Pairs per forward pass; halved once when memory runs out.
+        halved: Whether that has happened.
+    """
+
+    def __init__(
+        self, backbone: Backbone, objective: Objective, source: NoiseSource, plan: Plan
+    ) -> None:
+        """Put a model to work."""
+        self.backbone = backbone
+        self.objective = objective
+        self.source = source
+        self.plan = plan
+        self.optimizer = Optimizer(backbone.trainable(), plan)
+        self.pairs_at_once = plan.pairs_at_once
+        self.halved = False
+        half = backbone.precision == "fp16" and backbone.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler("cuda", enabled=half)
+
+    def step(self, batch: Batch, number: int) -> Outcome:
+        """Learn from one batch. `number` counts steps from 0.
+
+        Raises:
+            HealthStop: when memory runs out even at half the micro-batch, or in the update.
+        """
+        rate = self.optimizer.set_rate(number)
+        broken = batch.broken()
+        if broken:
+            batch = batch.rows([i for i, name in enumerate(batch.ids) if name not in broken])
+        if not len(batch):
+            return Outcome(pairs=0, rate=rate, skipped="no pair was finite", culprits=broken)
+        measures = self._gradients_or_half(batch, number)
+        found = _culprits(batch, measures["loss"])
+        if not bool(torch.isfinite(measures["loss"]).all()):
+            self.optimizer.clear()
+            return Outcome(
+                pairs=len(batch), rate=rate, skipped="loss is not finite",
+                culprits={**broken, **found}, measures=measures,
+            )  # fmt: skip
+        norm = self._update()
+        return Outcome(
+            pairs=len(batch),
+            rate=rate,
+            norm=norm if math.isfinite(norm) else None,
+            skipped=None if math.isfinite(norm) else self._excuse(),
+            culprits=broken,
+            measures=measures,
+        )
+
+    @torch.no_grad()
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        """Per-pair numbers of a batch, without learning from it."""
+        found: list[dict[str, Tensor]] = []
+        for part in batch.parts(self.pairs_at_once):
+            contrast = denoise(self.backbone, part, self.source(part), self.objective.needs)
+            found.append(measure(contrast, self.objective(contrast), self.objective.needs))
+        return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to hold besides tensors."""
+        return {
+            "pairs_at_once": self.pairs_at_once,
+            "halved": self.halved,
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def load_state(self, state: Mapping[str, Any], *, plan_changed: bool) -> None:
+        """Go on where a checkpoint stood."""
+        self.halved = bool(state["halved"])
+        if not plan_changed:
+            self.pairs_at_once = int(state["pairs_at_once"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(dict(state["scaler"]))
+
+    def _gradients_or_half(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        try:
+            return self._gradients(batch, number)
+        except torch.OutOfMemoryError:
+            self.optimizer.clear()
+            if self.halved or self.pairs_at_once == 1:
+                raise _full(self.pairs_at_once) from None
+        self.halved, self.pairs_at_once = True, math.ceil(self.pairs_at_once / 2)
+        if self.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return self._gradients(batch, number)
+        except torch.OutOfMemoryError:
+            self.optimizer.clear()
+            raise _full(self.pairs_at_once) from None
+
+    def _gradients(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """Add up the gradients of all micro-batches; returns per-pair numbers."""
+        self.optimizer.clear()
+        measures: list[dict[str, Tensor]] = []
+        for part in batch.parts(self.pairs_at_once):
+            contrast = denoise(
+                self.backbone,
+                part,
+                self.source(part),
+                self.objective.needs,
+                progress=number / self.plan.steps,
+            )
+            verdict = self.objective(contrast)
+            # A sum over the pairs of the whole batch: a ragged last part weighs what it holds.
+            self.scaler.scale(verdict.loss.sum() / len(batch)).backward()
+            measures.append(measure(contrast, verdict, self.objective.needs))
+        return {name: torch.cat([part[name] for part in measures]) for name in measures[0]}
+
+    def _update(self) -> float:
+        """Clip and step, unless the gradient is not finite; returns its norm."""
+        self.scaler.unscale_(self.optimizer.inner)
+        norm = self.optimizer.clip()
+        try:
+            if math.isfinite(norm):
+                self.scaler.step(self.optimizer.inner)
+            self.scaler.update()
+        except torch.OutOfMemoryError:
+            raise _full(self.pairs_at_once) from None
+        finally:
+            self.optimizer.clear()
+        return norm
+
+    def _excuse(self) -> str:
+        """Why a gradient was not finite: under fp16 it is how the loss scale finds its size."""
+        if self.scaler.is_enabled() and self.scaler.get_scale() >= 1.0:
+            return "loss scale lowered"
+        return "gradient is not finite"
+
+
+def measure(contrast: Contrast, verdict: Verdict, needs: Needs) -> dict[str, Tensor]:
+    """Everything known per pair, without gradient, in float64 on the CPU."""
+    chosen, rejected = contrast.chosen, contrast.rejected
+    found = {"loss": verdict.loss, "chosen_error": chosen.error, **verdict.extras}
+    if needs.reference:
+        found |= {"chosen_gain": chosen.gain, "chosen_reference": chosen.reference_error}
+    if rejected is not None:
+        found["rejected_error"] = rejected.error
+    if rejected is not None and needs.reference:
+        found |= {"rejected_gain": rejected.gain, "rejected_reference": rejected.reference_error}
+        found["margin"] = contrast.margin
+    return {name: value.detach().double().cpu() for name, value in found.items()}
+
+
+def _culprits(batch: Batch, loss: Tensor) -> dict[str, str]:
+    """Pairs whose own loss is not finite, unless most are: then it is the model, not the pairs."""
+    bad = [name for name, value in zip(batch.ids, loss.tolist(), strict=True)
+           if not math.isfinite(value)]  # fmt: skip
+    return dict.fromkeys(bad, "loss is not finite") if 2 * len(bad) <= len(batch) else {}
+
+
+def _full(pairs: int) -> HealthStop:
+    return HealthStop(
+        got=f"not enough memory for {pairs} pairs at once",
+        need="more memory, or fewer pairs at once",
+        fix="Resume with a smaller plan.micro_batch, or plan.gradient_checkpointing=true.",
+    )
