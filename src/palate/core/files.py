@@ -12,7 +12,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from palate.core.problems import DataError, StateError, WeightsError, require
 
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished-"
+REPLACED = ".replaced-"
 
 
 def digest_bytes(data: bytes) -> str:
@@ -60,10 +61,10 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     Raises:
         StateError: when the disk refuses; nothing is left under the final name.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{path.name}")
+    temporary = _unfinished(path)
     raw = data.encode() if isinstance(data, str) else data
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(raw)
             file.flush()
@@ -71,7 +72,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise _refused(path, error) from error
 
 
@@ -100,7 +101,8 @@ def new_folder(path: Path, *, replace: bool = False) -> Generator[Path, None, No
 
     The block fills the temporary folder it is given. On leaving, every file is forced to disk,
     the manifest is written, and the folder is renamed. With `replace`, an existing folder is
-    moved aside first and removed after the new one stands.
+    moved aside first and removed after the new one stands; `sweep` brings it back when a kill
+    fell between the two.
 
     Raises:
         StateError: when the folder exists and `replace` is false, or the disk refuses.
@@ -112,20 +114,13 @@ def new_folder(path: Path, *, replace: bool = False) -> Generator[Path, None, No
         fix="Choose another name, or remove it first.",
         kind=StateError,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{path.name}")
-    temporary.mkdir()
+    temporary = _unfinished(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()
         yield temporary
         write_manifest(temporary)
-        old = None
-        if path.exists():
-            old = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-old")
-            os.replace(path, old)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        _put_in_place(temporary, path)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise _refused(path, error) from error
@@ -164,11 +159,15 @@ def damage(folder: Path) -> str | None:
 
 
 def sweep(folder: Path) -> int:
-    """Remove what interrupted writes left in a folder. Returns how many things went."""
-    left = list(folder.glob(f"{UNFINISHED}*"))
-    for path in left:
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-    return len(left)
+    """Undo what interrupted writes left in a folder. Returns how many things were put right."""
+    left, aside = list(folder.glob(f"{UNFINISHED}*")), list(folder.glob(f"{REPLACED}*"))
+    for path in aside:
+        standing = path.with_name(path.name.removeprefix(REPLACED))
+        if not standing.exists():
+            os.replace(path, standing)
+    for path in [*left, *aside]:
+        _discard(path)
+    return len(left) + len(aside)
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -177,18 +176,18 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         StateError: when the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{path.name}")
+    temporary = _unfinished(path)
     # Shared storage (tied weights) cannot be written; a clone of each is what a reader expects.
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(plain, temporary, metadata={"format": "pt"})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise _refused(path, error) from error
 
 
@@ -234,6 +233,36 @@ def load_weights(
             kind=WeightsError,
         )
     return tensors
+
+
+def _unfinished(path: Path) -> Path:
+    """A temporary name beside the final one, so that the rename stays on one disk."""
+    return path.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{path.name}")
+
+
+def _discard(path: Path) -> None:
+    """Remove a file or a folder if it can be removed; what stays is swept later."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()
+
+
+def _put_in_place(new: Path, path: Path) -> None:
+    """Give a finished folder its name; where one stands, it steps aside until then."""
+    aside = path.with_name(f"{REPLACED}{path.name}")
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(path, aside)
+    try:
+        os.replace(new, path)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, path)
+        raise
+    _sync_folder(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:
