@@ -56,16 +56,22 @@ def test_names_that_look_alike_are_different_streams(one, other):
     assert Streams(0)(*one) != Streams(0)(*other)
 
 
-@given(st.tuples(st.integers(0, 2**40), st.text(max_size=9), KEYS),
-       st.tuples(st.integers(0, 2**40), st.text(max_size=9), KEYS))
+@given(
+    st.tuples(st.integers(0, 2**40), st.text(max_size=9), KEYS),
+    st.tuples(st.integers(0, 2**40), st.text(max_size=9), KEYS),
+)
 def test_two_names_share_a_stream_only_when_they_are_equal(one, other):
     streams = [Streams(seed)(purpose, *keys) for seed, purpose, keys in (one, other)]
     assert (streams[0] == streams[1]) == (one == other)
 
 
 def test_ten_thousand_names_give_ten_thousand_streams():
-    seeds = {Streams(s)("noise", step, f"pair-{k}").seed
-             for s in range(10) for step in range(100) for k in range(10)}
+    seeds = {
+        Streams(s)("noise", step, f"pair-{k}").seed
+        for s in range(10)
+        for step in range(100)
+        for k in range(10)
+    }
     assert len(seeds) == 10_000
     assert all(0 <= seed < 2**63 for seed in seeds)
 

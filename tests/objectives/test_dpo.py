@@ -57,9 +57,12 @@ def test_conservative_dpo_is_a_soft_label():
 def test_the_slope_is_the_golden_one():
     """dℓ/d(error of the chosen image) = (β/2) · (1 − σ(logit))."""
     policy = torch.tensor(POLICY_CHOSEN, dtype=torch.float64, requires_grad=True)
-    pairs = Contrast.from_errors(policy, torch.tensor(REFERENCE_CHOSEN, dtype=torch.float64),
-                                 torch.tensor(POLICY_REJECTED, dtype=torch.float64),
-                                 torch.tensor(REFERENCE_REJECTED, dtype=torch.float64))
+    pairs = Contrast.from_errors(
+        policy,
+        torch.tensor(REFERENCE_CHOSEN, dtype=torch.float64),
+        torch.tensor(POLICY_REJECTED, dtype=torch.float64),
+        torch.tensor(REFERENCE_REJECTED, dtype=torch.float64),
+    )
     DPO(beta=2000.0)(pairs).loss.sum().backward()
     assert policy.grad is not None
     expected = [1000 / (1 + math.exp(logit)) for logit in LOGITS]
@@ -95,8 +98,10 @@ def test_ten_random_directions_through_a_network_agree_to_a_millionth():
         torch.nn.Conv2d(2, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Conv2d(8, 2, 3, padding=1)
     ).double()
     generator = torch.Generator().manual_seed(5)
-    weights = [torch.randn(w.shape, generator=generator, dtype=torch.float64) * 0.2
-               for w in net.parameters()]
+    weights = [
+        torch.randn(w.shape, generator=generator, dtype=torch.float64) * 0.2
+        for w in net.parameters()
+    ]
     names = [name for name, _ in net.named_parameters()]
     parts = tensors()
 
