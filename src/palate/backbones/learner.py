@@ -23,6 +23,7 @@ class Record:
         self.path = path
 
     def __call__(self, **entry: Any) -> None:
+        """Append the entry, floats rounded to six digits."""
         rounded = {k: round(v, 6) if isinstance(v, float) else v for k, v in entry.items()}
         with self.path.open("a") as lines:
             lines.write(json.dumps(rounded) + "\n")

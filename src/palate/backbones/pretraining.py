@@ -45,10 +45,10 @@ class Plan:
         dropout: Share of captions replaced by the empty one, for classifier-free guidance.
     """
 
-    pictures: int = 24000
+    pictures: int
     validation: int = 512
-    vae_steps: int = 1500
-    unet_steps: int = 6000
+    vae_steps: int
+    unet_steps: int
     vae_batch: int = 16
     unet_batch: int = 48
     vae_rate: float = 2e-3
