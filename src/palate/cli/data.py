@@ -1,0 +1,258 @@
+"""`palate data`: bring preferences in, look at them, freeze them for training."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from palate.cli.app import Flag, examples, new_app
+from palate.cli.console import Bar, emit, next_steps, note, say, table
+from palate.core.problems import DataError, SettingError, require
+
+# Files by which a folder tells what it is.
+_STORE, _SNAPSHOT = "store.json", "snapshot.json"
+_BY_SUFFIX = {".parquet": "pickapic", ".jsonl": "jsonl"}
+
+data = new_app(
+    "data",
+    "Import, look at and freeze preference pairs.",
+    examples(
+        """
+        palate data import pairs.parquet --store my-store
+        palate data show my-store
+        palate data freeze my-store my-pairs
+        """
+    ),
+)
+
+
+@data.command(
+    name="import",
+    help_epilogue=examples(
+        """
+        palate data import pairs.parquet --store my-store --freeze my-pairs
+        palate data import shards/ --format pickapic --store my-store
+        palate data import train.json --format hpdv2 --images pics/ --store my-store
+        palate data import pairs.jsonl --store my-store --labels human
+        palate data import sets/ --format folders --chosen good --rejected bad \\
+            --caption "a portrait" --store my-store
+        """
+    ),
+)
+def import_pairs(
+    path: str,
+    /,
+    *,
+    store: Path,
+    format: Literal["pickapic", "hpdv2", "imagereward", "jsonl", "folders"] | None = None,
+    freeze: Path | None = None,
+    limit: int | None = None,
+    images: str | None = None,
+    labels: Literal["human", "scorer", "vlm", "self", "world", "unknown"] | None = None,
+    chosen: str | None = None,
+    rejected: str | None = None,
+    captions: str | None = None,
+    caption: str | None = None,
+    files: str | None = None,
+    revision: str | None = None,
+    json: Flag = False,
+) -> None:
+    """Read preferences into a store; every row is kept, or dropped for a reason that is named.
+
+    A tie stays a tie and never becomes a win. Broken or dangerous pictures are dropped, the
+    others are kept once, upright, without transparency, as 8-bit RGB.
+
+    Args:
+        path: The file or folder to read; for pickapic also a Hub name.
+        store: The folder it goes into; created where it does not exist.
+        format: The format; known by itself for .parquet, .jsonl and paired folders.
+        freeze: Also freeze the store into this new folder, ready for training.
+        limit: Stop after this many rows.
+        images: Where the pictures are, if not beside the file (hpdv2, imagereward, jsonl).
+        labels: Who made the labels, where the format does not say (pickapic, jsonl, folders).
+        chosen: The folder of preferred pictures (folders).
+        rejected: The folder of the others (folders).
+        captions: The folder of .txt captions, if not beside the pictures (folders).
+        caption: One caption for all pairs (folders).
+        files: Which files of a folder or Hub name to read, such as *train*.parquet (pickapic).
+        revision: Which revision of a Hub name (pickapic).
+        json: Print the report as JSON and nothing else on stdout.
+    """
+    from palate.data.sources import import_comparisons
+    from palate.data.store import Store
+
+    kind = format or _guess(path)
+    given = {
+        "images": images,
+        "labels": labels,
+        "chosen": chosen,
+        "rejected": rejected,
+        "captions": captions,
+        "caption": caption,
+        "files": files,
+        "revision": revision,
+    }
+    settings = {name: value for name, value in given.items() if value is not None}
+    place = Store(store)
+    with Bar("rows") as bar:
+        report = import_comparisons(place, kind, path, limit=limit, on_row=bar.count, **settings)
+    snapshot = place.freeze(freeze) if freeze is not None else None
+    if json:
+        facts = {"digest": snapshot.digest, "path": snapshot.path} if snapshot else None
+        emit({**report.to_json(), "store": store, "snapshot": facts})
+        return
+    say(str(report))
+    if freeze is not None:
+        next_steps(f"palate data show {freeze}", _train(freeze))
+    else:
+        next_steps(f"palate data show {store}", f"palate data freeze {store} my-pairs")
+
+
+@data.command(
+    help_epilogue=examples(
+        """
+        palate data show my-pairs
+        palate data show my-pairs --grid pairs.png
+        palate data show my-store --json
+        """
+    )
+)
+def show(folder: Path, /, *, grid: Path | None = None, count: int = 12, json: Flag = False) -> None:
+    """Say what is in a store or a snapshot: how many, whose, ties, contradictions.
+
+    Args:
+        folder: A store, or a frozen snapshot.
+        grid: Also write a PNG with the first pairs of a snapshot, the chosen picture left.
+        count: How many pairs are in that PNG.
+        json: Print JSON and nothing else.
+    """
+    facts = _snapshot(folder, grid, count) if _is_snapshot(folder) else _store(folder, grid)
+    if json:
+        emit(facts)
+        return
+    table(("", str(folder)), [(name.replace("_", " "), _words(v)) for name, v in facts.items()])
+    if grid is not None:
+        say(f"the first pairs are in {grid}, the chosen picture left")
+    next_steps(_train(folder) if _is_snapshot(folder) else f"palate data freeze {folder} my-pairs")
+
+
+@data.command(
+    help_epilogue=examples(
+        """
+        palate data freeze my-store my-pairs
+        """
+    )
+)
+def freeze(store: Path, out: Path, /, *, json: Flag = False) -> None:
+    """Copy a store into a snapshot that never changes: what a training reads.
+
+    Args:
+        store: The store.
+        out: The new folder of the snapshot.
+        json: Print JSON and nothing else.
+    """
+    from palate.data.store import Store
+
+    _need_store(store)
+    made = Store(store).freeze(out)
+    facts = {
+        "path": made.path,
+        "digest": made.digest,
+        "comparisons": made.comparisons,
+        "ties": made.ties,
+        "prompts": made.prompts,
+        "pictures": made.pictures,
+    }
+    if json:
+        emit(facts)
+        return
+    say(
+        f"{made.path}: {made.comparisons:,} comparisons ({made.ties:,} ties) on "
+        f"{made.prompts:,} prompts, {made.pictures:,} pictures, digest {made.digest[:12]}"
+    )
+    next_steps(f"palate data show {out}", _train(out))
+
+
+def _guess(path: str) -> str:
+    """The format of a path that says so itself."""
+    place = Path(path).expanduser()
+    kind = _BY_SUFFIX.get(place.suffix)
+    if place.is_dir():
+        kind = "pickapic" if any(place.glob("**/*.parquet")) else None
+        kind = "folders" if (place / "chosen").is_dir() else kind
+    if kind is None:
+        raise SettingError(
+            got=f"{path}, which does not say its format",
+            need="--format pickapic, hpdv2, imagereward, jsonl or folders",
+            fix="`palate data import --help` has an example of each.",
+        )
+    note(f"Reading {path} as {kind}; --format says otherwise.")
+    return kind
+
+
+def _is_snapshot(folder: Path) -> bool:
+    return (folder / _SNAPSHOT).is_file()
+
+
+def _snapshot(folder: Path, picture: Path | None, count: int) -> dict[str, Any]:
+    from palate.cli.pictures import grid
+    from palate.data.pairs import PreferencePairs
+
+    pairs = PreferencePairs.open(folder)
+    if picture is not None:
+        first = [pairs[index] for index in range(min(count, len(pairs)))]
+        images = [pairs.image(name) for pair in first for name in (pair.chosen, pair.rejected)]
+        captions = [text for pair in first for text in (f"+ {pair.prompt}", f"– {pair.judge}")]
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        grid(images, captions, columns=6).save(picture)
+    return pairs.summary()
+
+
+def _store(folder: Path, picture: Path | None) -> dict[str, Any]:
+    from palate.data.store import Store
+
+    _need_store(folder)
+    require(
+        picture is None,
+        got=f"--grid with {folder}, a store",
+        need="a frozen snapshot",
+        fix=f"palate data freeze {folder} my-pairs",
+    )
+    store = Store(folder)
+    rows = list(store.rows())
+    return {
+        "comparisons": len(rows),
+        "ties": sum(row.tie for row in rows),
+        "prompts": len({row.prompt for row in rows}),
+        "judges": len({row.judge for row in rows}),
+        "pictures": len({image.sha256 for row in rows for image in row.images}),
+        "imports": [
+            {key: each.get(key) for key in ("source", "path", "read", "kept", "dropped")}
+            for each in store.imports()
+        ],
+    }
+
+
+def _need_store(folder: Path) -> None:
+    """Opening a store makes one where there is none: here that would only hide a typing mistake."""
+    require(
+        (folder / _STORE).is_file(),
+        got=f"{folder}, neither a store nor a snapshot"
+        if folder.is_dir()
+        else f"no folder {folder}",
+        need="a folder that `palate data import` or `palate data freeze` wrote",
+        fix="palate data import PAIRS --store my-store",
+        kind=DataError,
+    )
+
+
+def _train(snapshot: Path) -> str:
+    return f"palate train --model shipped --data {snapshot} --out runs/first"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_words(each)}" for name, each in value.items()) or "none"
+    if isinstance(value, list):
+        return "\n".join(_words(each) for each in value) or "none"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,1 @@
+"""Floor 4: runs and conversions that have names."""

@@ -1,0 +1,69 @@
+"""Every setting of a run can be said as a flag."""
+
+import pytest
+
+from palate.cli.flags import flags, read_flags
+from palate.core.problems import SettingError
+from palate.train.run import Run, settings
+
+
+def read(*words: str):
+    return read_flags(words, "palate train")
+
+
+def test_the_dotted_name_the_last_word_and_the_equals_sign_say_the_same():
+    said = [
+        read("--plan.learning_rate", "1e-5"),
+        read("--plan.learning-rate=1e-5"),
+        read("--learning-rate", "1e-5"),
+    ]
+    assert said == [{"plan.learning_rate": 1e-5}] * 3
+
+
+def test_words_become_what_the_setting_is_declared_to_be():
+    values = read(
+        *("--steps", "7", "--betas", "0.9,0.99", "--flip", "--health.stop", "false"),
+        *("--resolution", "none", "--targets", "to_q,to_v", "--crop", "random", "--beta", "500"),
+    )
+    assert values == {
+        "plan.steps": 7,
+        "plan.betas": [0.9, 0.99],
+        "pictures.flip": True,
+        "health.stop": False,
+        "pictures.resolution": None,
+        "adapter.targets": ["to_q", "to_v"],
+        "pictures.crop": "random",
+        "objective.beta": 500,
+    }
+    assert Run.from_values({"model": "m", "data": "d", **values}).plan.betas == (0.9, 0.99)
+
+
+def test_every_setting_has_a_flag():
+    known = flags()
+    for setting in settings():
+        assert known[setting.path.replace("_", "-")].path == setting.path
+
+
+def test_every_default_can_be_said_as_a_flag_and_changes_nothing():
+    base = Run.from_values({"model": "m", "data": "d"})
+    words: list[str] = []
+    for setting in settings():
+        if setting.required or setting.default is None or setting.default == ():
+            continue
+        many = isinstance(setting.default, tuple)
+        text = ",".join(map(str, setting.default)) if many else str(setting.default).lower()
+        words += [
+            f"--{setting.path}",
+            text if many or text in ("true", "false") else str(setting.default),
+        ]
+    same = Run.from_values({"model": "m", "data": "d", **read(*words)})
+    assert same.differences(base) == {}
+
+
+def test_a_word_where_a_word_is_wanted_stays_a_word():
+    assert read("--model", "2024", "--data", "true") == {"model": "2024", "data": "true"}
+
+
+def test_a_typing_mistake_is_answered_with_the_nearest_flag():
+    with pytest.raises(SettingError, match=r"Did you mean --plan\.batch"):
+        read("--plan.bacth", "3")
