@@ -137,7 +137,8 @@ class Plan:
         lists = {name: tuple(v) for name, v in given.items() if isinstance(v, list)}
         try:
             sampler = Sampler(**(given.get("sampler") or {}))
-            return cls(**(start | given | lists | {"sampler": sampler}))
+            whole: dict[str, Any] = start | given | lists | {"sampler": sampler}
+            return cls(**whole)
         except TypeError as error:
             raise DataError(
                 got=f"a plan that cannot be read: {error}",

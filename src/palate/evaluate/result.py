@@ -189,6 +189,8 @@ class Evaluation:
 
 
 def _drift(values: Mapping[str, Any]) -> Drift:
-    return Drift(
-        **{name: Estimate(**v) if isinstance(v, dict) else v for name, v in values.items()}
-    )
+    given: dict[str, Any] = {
+        name: Estimate(**value) if isinstance(value, dict) else value
+        for name, value in values.items()
+    }
+    return Drift(**given)

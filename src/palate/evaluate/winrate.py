@@ -65,13 +65,12 @@ class Opinion:
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Read an opinion back from its plain values."""
         known = {field.name for field in fields(cls)}
-        return cls(
-            **{
-                name: Estimate(**value) if isinstance(value, dict) else value
-                for name, value in values.items()
-                if name in known
-            }
-        )
+        given: dict[str, Any] = {
+            name: Estimate(**value) if isinstance(value, dict) else value
+            for name, value in values.items()
+            if name in known
+        }
+        return cls(**given)
 
 
 def judge(found: Measurements, scorer: str) -> dict[str, Any]:
