@@ -16,12 +16,16 @@ class Autoencoder:
 
     Args:
         network: Its network. The configuration's `scaling_factor` makes latents of unit variance.
+
+    Attributes:
+        factor: Pixels to one latent, in each direction.
     """
 
     def __init__(self, network: AutoencoderKL) -> None:
         self._network = network
         self._decode: Any = network.decode
         self._scale = float(network.config["scaling_factor"])
+        self.factor = 2 ** (len(network.config["block_out_channels"]) - 1)
         self._shift = float(network.config.get("shift_factor") or 0.0)
 
     def encode(

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from palate.backbones.backbone import Adapter
-from palate.core.files import load_weights
+from palate.core.files import load_weights, write_atomic
 from palate.core.problems import SettingError, WeightsError, nearest, require
 from palate.core.streams import Streams
 
@@ -150,6 +150,16 @@ def save_adapters(network: UNet2DConditionModel, folder: Path) -> None:
         unet_lora_adapter_metadata=settings,
         safe_serialization=True,
     )
+    _in_order(folder / WEIGHTS)
+
+
+def _in_order(file: Path) -> None:
+    """Sort a safetensors header, whose order changes from save to save, so that digests agree."""
+    raw = file.read_bytes()
+    start = 8 + int.from_bytes(raw[:8], "little")
+    header = json.dumps(json.loads(raw[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    write_atomic(file, len(header).to_bytes(8, "little") + header + raw[start:])
 
 
 def load_adapters(network: UNet2DConditionModel, file: Path) -> None:

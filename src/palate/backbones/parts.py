@@ -3,6 +3,7 @@
 Read next: `policy.py`, which puts adapters or trained weights on it.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -24,29 +25,34 @@ def load_network(kind: type[Network], part: Part, device: torch.device) -> Netwo
     Raises:
         WeightsError: when the files cannot be read, lack weights or hold NaN or infinity.
     """
-    # Both libraries call the element type differently.
     loader: Any = kind
-    word = "torch_dtype" if kind.__module__.startswith("diffusers.") else "dtype"
+    with refusing(part):
+        network, facts = loader.from_pretrained(
+            part.folder,
+            use_safetensors=True,
+            local_files_only=True,
+            variant=part.variant,
+            output_loading_info=True,
+            dtype=torch.float32,
+        )
+    _require_whole(network, facts, part)
+    return network.requires_grad_(False).eval().to(device)
+
+
+@contextmanager
+def refusing(part: Part) -> Iterator[None]:
+    """Inside, whatever a library dislikes about a part becomes one error that names the part."""
     try:
         with quiet():
-            network, facts = loader.from_pretrained(
-                part.folder,
-                use_safetensors=True,
-                local_files_only=True,
-                variant=part.variant,
-                output_loading_info=True,
-                **{word: torch.float32},
-            )
+            yield
     # The folder is a stranger's, and each library has its own many ways of disliking one.
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(
             got=f"{part.folder}: {reason[:300]}",
-            need=f"weights and settings of a {part.class_name} that fit each other",
+            need=f"files of a {part.class_name} that fit each other",
             fix="Copy or download the folder again.",
         ) from error
-    _require_whole(network, facts, part)
-    return network.requires_grad_(False).eval().to(device)
 
 
 def _require_whole(network: nn.Module, facts: Mapping[str, Any], part: Part) -> None:
@@ -77,7 +83,10 @@ def quiet() -> Iterator[None]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            # diffusers' schedulers hand tensors to numpy in a way it is giving up.
+            warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+            yield
     finally:
         diffusers_logging.set_verbosity(before[0])
         transformers_logging.set_verbosity(before[1])

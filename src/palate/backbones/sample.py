@@ -138,8 +138,7 @@ def _denoise(
     backbone: Backbone, known: Condition, rows: list[int], noise: Tensor, sampler: Sampler
 ) -> Tensor:
     """Clean latents of one batch."""
-    scheduler = _scheduler(backbone.scheduler_config, sampler)
-    scheduler.set_timesteps(sampler.steps, device=backbone.device)
+    scheduler = _scheduler(backbone.scheduler_config, sampler, backbone.device)
     guided = sampler.guidance != 1.0
     # Unconditional rows first, as row 0 is the empty prompt.
     condition = known.rows([0] * len(rows) + rows if guided else rows)
@@ -159,7 +158,7 @@ def _denoise(
     return latents
 
 
-def _scheduler(config: Mapping[str, object], sampler: Sampler) -> Any:
+def _scheduler(config: Mapping[str, object], sampler: Sampler, device: torch.device) -> Any:
     """A fresh scheduler on the folder's noise schedule. Its state belongs to one batch."""
     import diffusers
 
@@ -168,7 +167,9 @@ def _scheduler(config: Mapping[str, object], sampler: Sampler) -> Any:
     name, told = _SOLVERS.get(sampler.scheduler, (str(config["_class_name"]), {}))
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
     with quiet():
-        return getattr(diffusers, name).from_config({**settings, **told})
+        scheduler = getattr(diffusers, name).from_config({**settings, **told})
+        scheduler.set_timesteps(sampler.steps, device=device)
+    return scheduler
 
 
 def _draws(scheduler: Any) -> bool:

@@ -22,7 +22,7 @@ from palate.backbones.backbone import Adapter, Condition, Precision
 from palate.backbones.denoiser import Denoiser
 from palate.backbones.folder import INDEX, Folder, Part
 from palate.backbones.lora import save_adapters
-from palate.backbones.parts import load_network, quiet
+from palate.backbones.parts import load_network, quiet, refusing
 from palate.backbones.policy import Policy, open_policy
 from palate.core.files import MANIFEST, new_folder, write_json
 from palate.core.path import PREDICTIONS
@@ -95,22 +95,23 @@ class StableDiffusion:
         denoiser: Denoiser,
         autoencoder: Autoencoder,
         text: TextEncoder,
+        path: NoisePath,
         adapter: Adapter | None,
     ) -> None:
-        settings = parts["unet"].settings
+        settings = policy.network.config
         self._folder, self._parts = folder, parts
         self._policy, self._denoiser = policy, denoiser
         self._autoencoder: Autoencoder | None = autoencoder
         self._text: TextEncoder | None = text
         self._channels = int(settings["in_channels"])
-        self._factor = 2 ** (len(parts["vae"].settings["block_out_channels"]) - 1)
+        self._factor = autoencoder.factor
         self._halvings = len(settings["block_out_channels"]) - 1
         self._width = int(settings["cross_attention_dim"])
         self.device = denoiser.device
         self.precision: Precision = denoiser.precision
         self.adapter = adapter
         self.resolution = int(settings["sample_size"]) * self._factor
-        self.path = noise_path(parts["scheduler"])
+        self.path = path
 
     @classmethod
     def load(
@@ -126,7 +127,7 @@ class StableDiffusion:
     ) -> "StableDiffusion":
         """Load a folder for sampling or training. Called by `palate.backbones.load`."""
         parts = folder.parts(PARTS)
-        noise_path(parts["scheduler"])
+        path = noise_path(parts["scheduler"])
         policy = open_policy(
             parts["unet"], adapter=adapter, train=train, device=device, weights=weights
         )
@@ -134,7 +135,7 @@ class StableDiffusion:
             policy.network.enable_gradient_checkpointing()
         vae = load_network(AutoencoderKL, parts["vae"], device)
         text = load_network(CLIPTextModel, parts["text_encoder"], device)
-        with quiet():
+        with refusing(parts["tokenizer"]):
             tokenizer = CLIPTokenizer.from_pretrained(
                 parts["tokenizer"].folder, local_files_only=True
             )
@@ -145,6 +146,7 @@ class StableDiffusion:
             Denoiser(policy.network, policy.reference, precision),
             Autoencoder(vae),
             TextEncoder(tokenizer, text),
+            path,
             adapter,
         )
 
@@ -263,17 +265,9 @@ def noise_path(part: Part) -> NoisePath:
         fix="Correct the scheduler's configuration.",
         kind=WeightsError,
     )
-    try:
-        with quiet():
-            scheduler: Any = DDPMScheduler.from_config(dict(part.settings))
-    # Numbers of a stranger's file, in a library's hands.
-    except Exception as error:
-        raise WeightsError(
-            got=f"{part.folder}: {str(error)[:300]}",
-            need="a noise schedule that diffusers' DDPMScheduler understands",
-            fix="Copy or download the scheduler folder again.",
-        ) from error
-    return NoisePath.from_alphas_cumprod(scheduler.alphas_cumprod, prediction)
+    with refusing(part):
+        scheduler: Any = DDPMScheduler.from_config(dict(part.settings))
+        return NoisePath.from_alphas_cumprod(scheduler.alphas_cumprod, prediction)
 
 
 def _held(part: Held | None, name: str) -> Held:
