@@ -5,6 +5,7 @@ it. The scorer named in the plan answers the question; the p-values of the other
 their number (Holm), because of 24 scorers without any difference, one usually finds some.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
@@ -133,5 +134,8 @@ def smallest_visible(n: int, *, power: float = 0.8) -> float | None:
 
     None when even 99.9 % would be missed.
     """
-    rates = (0.5 + tenth / 1000 for tenth in range(1, 500))
-    return next((rate for rate in rates if comparisons_needed(rate, power=power) <= n), None)
+    tenths = range(501, 1000)
+    found = bisect_left(
+        tenths, True, key=lambda tenth: comparisons_needed(tenth / 1000, power=power) <= n
+    )
+    return tenths[found] / 1000 if found < len(tenths) else None
