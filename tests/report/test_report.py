@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from report.synthetic import HEALTH, HISTORY, RECORD, exploratory, make_evaluation
 
 from palate.core.problems import SettingError
 from palate.report import figures
 from palate.report.claims import headline, limits
 from palate.report.report import Report
+from report.synthetic import HEALTH, HISTORY, RECORD, exploratory, make_evaluation
 
 PAYLOADS = (
     "<script>alert(1)</script>",
