@@ -209,8 +209,10 @@ def _label(
         kind=DataError,
     )
     places = _dense(ranks)
-    chance = {(1, 2): 1.0, (2, 1): 0.0, (1, 1): 0.5}.get(places)
-    return places, chance
+    return places, _CHANCES.get(places)
+
+
+_CHANCES: dict[tuple[int, ...], float] = {(1, 2): 1.0, (2, 1): 0.0, (1, 1): 0.5}
 
 
 def _dense(ranks: Sequence[int]) -> tuple[int, ...]:

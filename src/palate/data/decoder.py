@@ -1,4 +1,6 @@
-"""The child process in which pictures from strangers are decoded. Imports Pillow and nothing of ours.
+"""The child process in which pictures from strangers are decoded.
+
+It imports Pillow and nothing of ours.
 
 It reads one encoded picture from its standard input, writes the plain RGB pixels to its
 standard output, and repeats. It lives under limits on memory, processor time and files, so that
@@ -76,9 +78,11 @@ def normalise(data: bytes) -> tuple[int, int, bytes, list[str]]:
             plain = _over_white(_to_srgb(_eight_bit(picture, notes), notes), notes)
     except Refused:
         raise
+    except Image.DecompressionBombError as error:
+        raise Refused("picture-too-large", str(error)) from error
     except MemoryError as error:
         raise Refused("picture-too-large", "it needs more memory than is allowed") from error
-    except Exception as error:  # noqa: BLE001 - decoders raise anything on hostile input
+    except Exception as error:  # decoders raise anything on hostile input
         raise Refused("broken-picture", f"{type(error).__name__}: {error}") from error
     if turn in _TURNS:
         plain = plain.transpose(_TURNS[turn])
@@ -118,7 +122,7 @@ def _frames(picture: ImageFile.ImageFile) -> int:
 def _orientation(picture: ImageFile.ImageFile, notes: list[str]) -> int:
     try:
         found = picture.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # noqa: BLE001 - broken EXIF does not make the pixels wrong
+    except Exception:  # broken EXIF does not make the pixels wrong
         notes.append("exif-ignored")
         return 1
     return found if isinstance(found, int) else 1

@@ -131,6 +131,7 @@ class Gate:
             self._restart()
             return Refusal(reason="decoder-timeout", detail=f"more than {self._seconds:g} s")
         except (_Ended, BrokenPipeError):
+            child.kill()  # It may be alive, if it was cut off for what it said.
             child.wait()
             self._restart()
             return Refusal(reason="decoder-died", detail=f"exit {child.returncode}")

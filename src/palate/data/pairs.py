@@ -15,11 +15,11 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from palate.core.files import MANIFEST, damage, digest_bytes, digest_json
+from palate.core.files import MANIFEST, damage, digest_bytes, digest_file, digest_json
 from palate.core.problems import DataError, require, unknown
 from palate.core.streams import Streams
 from palate.data.comparison import Comparison, Source, from_json
-from palate.data.shelf import PICTURES, Shelf
+from palate.data.pack import Pack
 from palate.data.store import FORMAT, ROWS, SNAPSHOT, digest_rows
 
 Ties = Literal["skip", "half"]
@@ -56,13 +56,13 @@ class Pair:
 class PreferencePairs:
     """An immutable view over a snapshot. Open one with `PreferencePairs.open`."""
 
-    __slots__ = ("_checked", "_pairs", "_shelf", "_ties", "digest", "prompts", "snapshot")
+    __slots__ = ("_pack", "_pairs", "_ties", "digest", "prompts", "snapshot")
 
     def __init__(
-        self, snapshot: Path, shelf: Shelf, pairs: Sequence[Pair], ties: Sequence[Pair]
+        self, snapshot: Path, pack: Pack, pairs: Sequence[Pair], ties: Sequence[Pair]
     ) -> None:
         self.snapshot = snapshot
-        self._shelf = shelf
+        self._pack = pack
         self._pairs = tuple(pairs)
         self._ties = tuple(ties)
         self.prompts = tuple(dict.fromkeys(pair.prompt for pair in self._pairs))
@@ -74,7 +74,8 @@ class PreferencePairs:
     def open(cls, path: Path | str, *, ties: Ties = "skip") -> "PreferencePairs":
         """The pairs of a frozen snapshot, after checking that it is whole.
 
-        Rows are checked by digest now; pictures by name and size now, by content when read.
+        Rows are checked by digest now; packs of pictures by size now, each picture by content
+        when it is read.
 
         Raises:
             DataError: when the folder is no snapshot or is damaged; the file is named.
@@ -89,7 +90,12 @@ class PreferencePairs:
             for pair in _pairs_of(row):
                 strict = pair.agreement > 0.5 or ties == "half"
                 (pairs if strict else equal).append(pair)
-        return cls(folder, Shelf(folder / PICTURES), pairs, equal)
+        pack = Pack(folder)
+        for pair in (*pairs, *equal):
+            for name in (pair.chosen, pair.rejected):
+                if name not in pack:
+                    raise _refused(folder, f"picture {name[:16]} is not in it")
+        return cls(folder, pack, pairs, equal)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -106,7 +112,7 @@ class PreferencePairs:
         Raises:
             DataError: when it is missing or damaged; the file is named.
         """
-        return self._shelf.get(sha256)
+        return self._pack.get(sha256)
 
     def images(self, names: Sequence[str]) -> list[NDArray[np.uint8]]:
         """Several pictures, in order."""
@@ -194,7 +200,7 @@ class PreferencePairs:
         return (pair for pair in self._pairs if pair.agreement > 0.5)
 
     def _view(self, pairs: Sequence[Pair], ties: Sequence[Pair]) -> "PreferencePairs":
-        return PreferencePairs(self.snapshot, self._shelf, pairs, ties)
+        return PreferencePairs(self.snapshot, self._pack, pairs, ties)
 
 
 def _prompt_group(pair: Pair) -> str:
@@ -266,7 +272,7 @@ def _read(folder: Path) -> list[Comparison]:
 
 
 def _misfit(folder: Path) -> str | None:
-    """What is missing, cut or changed. Pictures by size only: reading them checks the rest."""
+    """What is missing, cut or changed. Packs by size only: reading a picture checks the rest."""
     files = _load(folder / MANIFEST).get("files", {})
     for name, fact in files.items():
         path = folder / name
@@ -274,7 +280,7 @@ def _misfit(folder: Path) -> str | None:
             return f"{name} is missing"
         if path.stat().st_size != fact["bytes"]:
             return f"{name} has {path.stat().st_size} bytes instead of {fact['bytes']}"
-        if not name.startswith(f"{PICTURES}/") and _digest(path) != fact["sha256"]:
+        if path.suffix != ".pack" and digest_file(path) != fact["sha256"]:
             return f"{name} was changed: its digest differs"
     return None if ROWS in files else f"{ROWS} is not in {MANIFEST}"
 
@@ -288,10 +294,6 @@ def verify(folder: Path | str) -> None:
     wrong = damage(Path(folder))
     if wrong is not None:
         raise _refused(Path(folder), wrong)
-
-
-def _digest(path: Path) -> str:
-    return digest_bytes(path.read_bytes())
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -94,14 +94,19 @@ class Shelf:
         Raises:
             DataError: when the file is missing or damaged; the file is named.
         """
+        return decode(self.encoded(sha256), sha256, f"{self.path(sha256)}")
+
+    def encoded(self, sha256: str) -> bytes:
+        """The PNG file of a picture, unchecked.
+
+        Raises:
+            DataError: when it is missing.
+        """
         path = self.path(sha256)
         try:
-            pixels = _decode(path)
-        except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as e:
-            raise _damaged(path, str(e)) from e
-        if digest_pixels(pixels) != sha256:
-            raise _damaged(path, "its pixels are not those its name stands for")
-        return pixels
+            return path.read_bytes()
+        except OSError as error:
+            raise damaged(f"{path}", error.strerror or "it cannot be read") from error
 
     def _write(self, path: Path, pixels: NDArray[np.uint8]) -> None:
         if path.parent.name not in self._made:
@@ -113,8 +118,36 @@ class Shelf:
         os.replace(temporary, path)
 
 
-def _decode(path: Path) -> NDArray[np.uint8]:
-    data = path.read_bytes()
+def decode(data: bytes, sha256: str, where: str) -> NDArray[np.uint8]:
+    """The pixels of a PNG that we wrote, checked against their digest.
+
+    Args:
+        data: The file.
+        sha256: The digest its pixels must have.
+        where: What to call it in a message.
+
+    Raises:
+        DataError: when it is anything else.
+    """
+    try:
+        pixels = _pixels(data)
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise damaged(where, str(error)) from error
+    if digest_pixels(pixels) != sha256:
+        raise damaged(where, "its pixels do not have the digest it is named by")
+    return pixels
+
+
+def damaged(where: str, what: str) -> DataError:
+    """The refusal of a picture file."""
+    return DataError(
+        got=f"{where}: {what}",
+        need="the picture as it was imported",
+        fix="Restore the file from a copy, or import the data again into a new store.",
+    )
+
+
+def _pixels(data: bytes) -> NDArray[np.uint8]:
     # We wrote this file, but a snapshot may have come from somebody else: size before pixels.
     if not data.startswith(_PNG_START):
         raise ValueError("it is not a PNG")
@@ -123,11 +156,3 @@ def _decode(path: Path) -> NDArray[np.uint8]:
         raise ValueError("it is not an eight-bit RGB picture of a permitted size")
     with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
         return np.array(picture, dtype=np.uint8)
-
-
-def _damaged(path: Path, what: str) -> DataError:
-    return DataError(
-        got=f"{path.name} in {path.parent.parent.parent}: {what}",
-        need="the picture as it was imported",
-        fix="Restore the folder, or import the data again into a new store.",
-    )

@@ -10,8 +10,7 @@ Read next: `pairs.py`, which opens a snapshot.
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.core.files import UNFINISHED, digest_file, new_folder, sweep, write_json
-from palate.core.problems import DataError, StateError, require
+from palate.core.problems import DataError, require
 from palate.data.comparison import Comparison, ImageRef, from_json
 from palate.data.lock import sole_writer
+from palate.data.pack import write_pack
 from palate.data.shelf import PICTURES, Shelf
 
 STORE: Final = "store.json"
@@ -110,7 +110,7 @@ class Store:
         )
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Generator[None]:
         """Be the only writer; clears what an interrupted one left behind.
 
         Raises:
@@ -229,8 +229,6 @@ class Store:
             kind=DataError,
         )
         pictures = sorted({image.sha256 for row in rows for image in row.images})
-        for name in pictures:
-            self._shelf.get(name)
         facts = {
             "palate_snapshot": FORMAT,
             "digest": digest_rows(rows),
@@ -243,9 +241,7 @@ class Store:
         with new_folder(target) as folder:
             with (folder / ROWS).open("w", encoding="utf-8") as file:
                 file.writelines(f"{row.to_json()}\n" for row in rows)
-            copy = Shelf(folder / PICTURES)
-            for name in pictures:
-                _link(self._shelf.path(name), copy.path(name))
+            write_pack(folder, self._shelf, pictures)
             write_json(folder / SNAPSHOT, {**facts, "imports": self.imports()})
         counts = {key: int(facts[key]) for key in ("comparisons", "ties", "prompts", "pictures")}
         return Snapshot(path=target, digest=str(facts["digest"]), **counts)
@@ -274,17 +270,3 @@ def _sync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _link(source: Path, target: Path) -> None:
-    """A second name for the same file where the disk can, a copy where it cannot."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        try:
-            shutil.copyfile(source, target)
-        except OSError as error:
-            raise StateError(
-                got=f"{target}: {error}", need="room for the pictures", fix="Free some space."
-            ) from error

@@ -166,7 +166,7 @@ _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\
 
 def word(value: object, default: str = "unknown") -> str:
     """A short name (a judge, a model, a date) from whatever was found."""
-    if value is None or isinstance(value, float) and math.isnan(value):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return default
     return plain(str(value)[:MAX_WORD]) or default
 

@@ -96,7 +96,7 @@ class PickAPic(Importer):
             try:
                 for batch in file.iter_batches(BATCH_ROWS, columns=columns):
                     for index in range(batch.num_rows):
-                        yield self._row(batch, index, f"pickapic:{path.name}#row {seen}")
+                        yield self._row(_Cells(batch, index), f"pickapic:{path.name}#row {seen}")
                         seen += 1
             except (pa.ArrowException, OSError) as error:
                 yield Fault(
@@ -106,9 +106,8 @@ class PickAPic(Importer):
                     count=total - seen,
                 )
 
-    def _row(self, batch: pa.RecordBatch, index: int, origin: str) -> Draft | Fault:
+    def _row(self, cell: Callable[[str], Any], origin: str) -> Draft | Fault:
         try:
-            cell = _Cells(batch, index)
             agreement = _label(cell)
             return Draft(
                 origin=origin,
