@@ -29,6 +29,7 @@ from palate.core.problems import Problem
 
 _PLAIN_WIDTH = 160
 _LINE_EVERY = 5.0
+_SHORT = 22
 
 
 def screen(*, error: bool = False) -> Console:
@@ -63,12 +64,14 @@ def emit(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """Print rows under their column names."""
+    """Print rows under their column names. Only long cells are folded on a narrow terminal."""
     grid = Table(title=title or None, box=None, title_justify="left", pad_edge=False)
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(str(cell)) for cell in row))
+    cells = [[str(cell) for cell in row] for row in rows]
+    for place, column in enumerate(columns):
+        longest = max((len(row[place]) for row in cells), default=0)
+        grid.add_column(column, overflow="fold", no_wrap=longest <= _SHORT)
+    for row in cells:
+        grid.add_row(*(Text(cell) for cell in row))
     screen().print(grid)
 
 

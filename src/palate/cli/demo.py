@@ -32,7 +32,7 @@ def run(*, out: Path = Path("runs/demo"), quick: Flag = False, json: Flag = Fals
     """
     from palate.recipes.demo import demo as recipe
 
-    result = recipe(out, say=note, quick=quick)
+    result = recipe(out, say=note if json else say, quick=quick)
     if json:
         emit(result)
         return

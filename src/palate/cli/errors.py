@@ -5,6 +5,7 @@ one. Anything else is a bug of ours and says so, in one sentence and without a t
 """
 
 import os
+import sys
 import traceback
 from collections.abc import Iterable
 from typing import Any, get_args, get_origin
@@ -45,6 +46,8 @@ def leave(error: BaseException) -> int:
             note("Interrupted.")
             return INTERRUPTED
         case BrokenPipeError():
+            # Nobody reads any more: what is still in the buffer goes nowhere, without a word.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
         case OSError() if error.filename is not None:
             return _show(_from_system(error))

@@ -4,6 +4,7 @@ Commands are named here and imported when called, so that help is there at once.
 """
 
 import os
+import sys
 from collections.abc import Sequence
 
 import palate
@@ -50,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     try:
         result = app(arguments)
+        # Here, so that a reader who left (`| head`) is noticed while it can still be handled.
+        sys.stdout.flush()
     except BaseException as error:
         return leave(error)
     return result if isinstance(result, int) else 0
