@@ -132,7 +132,7 @@ def test_the_run_goes_on_past_bad_rows_and_says_what_happened(store: Store, tmp_
         row(1, 1.0, user_id=3),
         row(6, 0.0),
     ]
-    report = brought(store, "pickapic", pickapic(tmp_path / "x.parquet", rows))
+    report = brought(store, "pickapic", parquet(tmp_path / "x.parquet", rows))
     assert (report.read, report.kept, report.ties) == (7, 3, 1)
     assert report.dropped == {
         "unlabelled": 1,
@@ -169,9 +169,7 @@ def test_the_label_decides_which_picture_is_chosen(store: Store, tmp_path: Path)
 
 
 def test_swapped_and_opposite_judgements_are_told_apart(store: Store, tmp_path: Path) -> None:
-    """Row 1 repeats row 0 with its sides swapped; row 2 says the opposite; row 3 too, but it is
-    another judge; row 4 is about another prompt.
-    """
+    """Row 1 is row 0 with sides swapped; 2 and 3 say the opposite; 4 is about another prompt."""
     base = row(1, 1.0, user_id=1)
     swapped = {**base, "jpg_0": base["jpg_1"], "jpg_1": base["jpg_0"], "label_0": 0.0}
     opposite = {**base, "label_0": 0.0}
@@ -340,7 +338,7 @@ def test_names_and_settings_that_do_not_exist_are_refused(store: Store) -> None:
 
 
 def test_a_limit_stops_early_and_every_row_is_announced(store: Store, tmp_path: Path) -> None:
-    path = pickapic(tmp_path / "x.parquet", [row(n, None if n == 1 else 1.0) for n in range(6)])
+    path = parquet(tmp_path / "x.parquet", [row(n, None if n == 1 else 1.0) for n in range(6)])
     seen: list[int] = []
     report = brought(store, "pickapic", path, limit=3, on_row=seen.append, labels="world")
     assert (report.read, report.kept) == (3, 2)
@@ -365,7 +363,7 @@ ROWS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(rows=st.lists(ROWS, min_size=1, max_size=25))
 def test_rows_in_are_always_rows_kept_plus_rows_dropped(
     tmp_path_factory: pytest.TempPathFactory, rows: Rows
@@ -517,7 +515,10 @@ HPD: dict[str, tuple[Any, str | None]] = {
         {"prompt": "p", "image_path": ["a.png", "b.png"], "human_preference": [0, 1]},
         None,
     ),
-    "test record": ({"prompt": "p", "image_path": ["a.png", "b.png", "c.png"], "rank": [2, 1, 3]}, None),
+    "test record": (
+        {"prompt": "p", "image_path": ["a.png", "b.png", "c.png"], "rank": [2, 1, 3]},
+        None,
+    ),
     "no preference": ({"prompt": "p", "image_path": ["a.png", "b.png"]}, "unlabelled"),
     "empty preference": (
         {"prompt": "p", "image_path": ["a.png", "b.png"], "human_preference": []},
@@ -539,7 +540,10 @@ HPD: dict[str, tuple[Any, str | None]] = {
         {"prompt": "p", "image_path": ["a.png", "b.png"], "rank": [1, 1.5]},
         "label-out-of-range",
     ),
-    "too few ranks": ({"prompt": "p", "image_path": ["a.png", "b.png"], "rank": [1]}, "wrong-count"),
+    "too few ranks": (
+        {"prompt": "p", "image_path": ["a.png", "b.png"], "rank": [1]},
+        "wrong-count",
+    ),
     "one picture": ({"prompt": "p", "image_path": ["a.png"], "rank": [1]}, "wrong-count"),
     "path a word": ({"prompt": "p", "image_path": "a.png", "rank": [1]}, "wrong-type"),
     "path outside": (
@@ -562,7 +566,8 @@ def test_each_kind_of_hpdv2_record(store: Store, pictures: Path, name: str) -> N
 
 def test_hpdv2_prefers_what_people_preferred(store: Store, pictures: Path) -> None:
     records = [
-        {"prompt": "p", "image_path": ["a.png", "b.png"], "human_preference": [0, 1], "user_hash": "u"},
+        {"prompt": "p", "image_path": ["a.png", "b.png"], "human_preference": [0, 1],
+         "user_hash": "u"},
         {"prompt": "q", "image_path": ["c.png", "d.png", "e.png"], "rank": [3, 1, 2],
          "user_hash": ["u", "v"], "raw_annotations": [[3, 1, 2], [2, 1, 3]]},
         {"prompt": "r", "image_path": ["a.png", "b.png"], "human_preference": [1, 1]},

@@ -49,7 +49,8 @@ def resolve_files(
     Raises:
         DataError: when there are none.
     """
-    path = Path(where)
+    # An empty path would mean the folder we happen to be in.
+    path = Path(where) if str(where) else Path("nothing was named")
     if path.is_file():
         return [path]
     folder = path
