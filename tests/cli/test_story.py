@@ -260,3 +260,12 @@ def test_pairs_are_made_in_the_schema_the_import_reads(palate, micro, tmp_path):
     assert answer.json["rows"] == 6
     facts = palate("data", "import", out, "--store", tmp_path / "store", "--json").json
     assert facts["kept"] == 6
+
+
+@pytest.mark.slow
+def test_the_small_model_can_be_pretrained_by_the_command(palate, tmp_path):
+    words = ("--size", "micro", "--pictures", 64, "--vae-steps", 2, "--unet-steps", 2)
+    answer = palate("world", "pretrain", "--out", tmp_path / "model", *words, "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["plan"]["unet_steps"] == 2
+    assert (tmp_path / "model" / "model_index.json").is_file()

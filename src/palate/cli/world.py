@@ -124,7 +124,8 @@ def pairs(
     help_epilogue=examples(
         """
         palate world pretrain --out small-model
-        palate world pretrain --out tiny --vae-steps 20 --unet-steps 20
+        palate world pretrain --out tiny --size micro --pictures 200 \\
+            --vae-steps 20 --unet-steps 20
         """
     )
 )
@@ -132,7 +133,9 @@ def pretrain(
     *,
     out: Path,
     vae_steps: int = 1500,
-    unet_steps: int = 4000,
+    unet_steps: int = 5000,
+    pictures: int = 24000,
+    size: Literal["shipped", "micro"] = "shipped",
     seed: int = 0,
     threads: int = 1,
     work: Path | None = None,
@@ -148,6 +151,8 @@ def pretrain(
         out: The folder of the finished model, in diffusers' format.
         vae_steps: Steps of the autoencoder.
         unet_steps: Steps of UNet and text encoder.
+        pictures: How many training pictures.
+        size: The shipped model's networks, or the smallest that the tests use.
         seed: Everything is a function of it.
         threads: Processor threads.
         work: Where the unfinished state is kept; by default beside the model.
@@ -163,6 +168,8 @@ def pretrain(
         seed=seed,
         vae_steps=vae_steps,
         unet_steps=unet_steps,
+        pictures=pictures,
+        size=size,
         threads=threads,
         work=work or beside,
         log=log or out.with_name(f"{out.name}.jsonl"),
