@@ -1,0 +1,113 @@
+"""Settings mean what they say, and are refused in three parts before anything is loaded."""
+
+import math
+
+import pytest
+
+from palate.core.problems import SettingError
+from palate.objectives import DPO
+from palate.train.groups import Plan
+from palate.train.run import Run, settings
+
+START = "model: m\ndata: d\n"
+
+
+def read(text: str) -> Run:
+    return Run.from_yaml_text(START + text)
+
+
+def test_a_run_printed_whole_reads_back_the_same():
+    run = Run.from_values(
+        {"model": "m", "data": "d", "plan.learning_rate": 1e-5, "objective.beta": 500, "adapter": None}
+    )
+    again = Run.from_yaml_text(run.to_yaml())
+    assert again == run
+    assert again.digest == run.digest
+    assert again.adapter is None
+    assert "logit = (beta/2) · margin" in run.to_yaml()
+
+
+def test_the_objective_is_recorded_whole_and_built():
+    run = Run(model="m", data="d")
+    assert run.values()["objective"] == {"name": "dpo", "beta": 2000.0}
+    assert read("objective: {name: dpo, beta: 500}\n").build_objective() == DPO(beta=500.0)
+
+
+def test_a_number_with_an_exponent_is_a_number():
+    assert read("plan: {learning_rate: 1e-5}\n").plan.learning_rate == 1e-5
+    assert read("plan: {steps: 1_000}\n").plan.steps == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("plan:\n  steps: 5\n  steps: 6\n", r"plan\.steps twice \(lines 4 and 5\)"),
+        ("plan:\n  stps: 6\n", r"unknown setting plan\.stps \(line 4\).*Did you mean plan\.steps"),
+        ("learning_rate: 1e-5\n", r"\(line 3\).*Did you mean plan\.learning_rate"),
+        ("modl: x\n", r"unknown setting modl \(line 3\).*Did you mean model"),
+        ("objective: {name: dop}\n", r"objective='dop' \(line 3\).*dpo, sft.*Did you mean dpo"),
+        ("objective: {bta: 3}\n", r"unknown setting objective\.bta \(line 3\).*objective\.beta"),
+        ("objective: {name: sft, beta: 3}\n", r"objective\.beta \(line 3\).*no settings"),
+        ("objective:\n  name: dpo\n  beta: -1\n", r"beta=-1\.0 \(line 5\)\. Need beta > 0"),
+        ("objective: {beta: x}\n", r"objective\.beta='x'.*number"),
+        ("plan: &a {steps: 5}\nnoise: *a\n", r"anchor or alias.*\(line 3\)"),
+        ("plan: {steps: !!python/name:os.system }\n", r"a tag .*\(line 3\)"),
+        ("plan: 3\n", r"plan=3 \(line 3\)\. Need a group of settings"),
+        ("plan: {steps: '5'}\n", r"plan\.steps='5' \(line 3\)\. Need integer"),
+        ("plan: {steps: 5.5}\n", r"Need integer"),
+        ("plan: {steps: 0}\n", r"Need greater than or equal to 1"),
+        ("plan: {learning_rate: .nan}\n", r"learning_rate=nan.*finite"),
+        ("plan: {learning_rate: -1e-5}\n", r"greater than 0"),
+        ("plan: {warmup_steps: 300}\n", r"warm-up no longer"),
+        ("plan: {batch: 4, micro_batch: 8}\n", r"micro_batch ≤ plan\.batch"),
+        ("plan: {betas: [0.9, 1.0]}\n", r"two numbers in \[0, 1\)"),
+        ("plan: {precision: fp16, device: cpu}\n", r"Need fp32 or bf16"),
+        ("pictures: {crop: centre}\n", r"Did you mean center"),
+        ("noise: {lowest: 0.5, highest: 0.5}\n", r"Need lowest < highest"),
+        ("health: {ignore: [winner-drft]}\n", r"Did you mean winner-drift"),
+        ("seed: yes\n", r"seed='yes' \(line 3\)\. Need integer"),
+        ("plan: [1, 2\n", r"Need valid YAML"),
+        ("x: " + "[" * 50, r"deep nesting"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_is_wrong_is_refused_with_its_line(text, message):
+    with pytest.raises(SettingError, match=message) as caught:
+        read(text)
+    assert caught.value.exit_code == 2
+
+
+def test_python_users_are_told_the_same():
+    with pytest.raises(SettingError, match=r"unknown setting plan\.stps"):
+        Plan(stps=3)
+    with pytest.raises(SettingError, match=r"Got no data\. Need data: the folder"):
+        Run(model="m")
+
+
+def test_settings_that_contradict_are_refused():
+    with pytest.raises(SettingError, match=r"adapter\.rank=4 with adapter: None"):
+        Run.from_values({"model": "m", "data": "d", "adapter": None, "adapter.rank": 4})
+
+
+def test_flags_over_a_file_change_only_what_they_name():
+    run = read("objective: {name: dpo, beta: 500}\nplan: {steps: 7}\n")
+    changed = run.with_values({"plan.batch": 3, "objective.name": "sft"})
+    assert changed.differences(run) == {
+        "objective.beta": (None, 500.0),
+        "objective.name": ("sft", "dpo"),
+        "plan.batch": (3, 16),
+    }
+    assert run.with_values({"plan.batch": 3}).objective == run.objective
+
+
+def test_every_setting_has_help_and_only_two_are_required():
+    known = settings()
+    assert all(setting.help for setting in known)
+    assert [setting.path for setting in known if setting.required] == ["model", "data"]
+    assert next(s for s in known if s.path == "plan.schedule").options == (
+        "constant", "cosine", "linear",
+    )  # fmt: skip
+
+
+def test_nothing_in_a_run_is_infinite():
+    with pytest.raises(SettingError, match="finite"):
+        Plan(clip_norm=math.inf)
