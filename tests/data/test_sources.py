@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from data.made import bomb, corner, encode, pickapic, plain, row
 from palate.core.problems import DataError, SettingError
+from palate.data.ingest import Gate
 from palate.data.pairs import PreferencePairs
 from palate.data.sources import REASONS, SOURCES, ImportReport, export_pickapic, import_comparisons
 from palate.data.store import Store
@@ -33,8 +34,18 @@ def balanced(report: ImportReport) -> ImportReport:
     return report
 
 
+# One decoder for all tests here; starting one takes longer than most of them.
+GATE = Gate(seconds=20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    GATE.close()
+
+
 def brought(store: Store, source: str, path: Path, **settings: Any) -> ImportReport:
-    return balanced(import_comparisons(store, source, path, **settings))
+    return balanced(import_comparisons(store, source, path, gate=GATE, **settings))
 
 
 def parquet(path: Path, rows: Rows) -> Path:

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final, final
@@ -36,6 +37,7 @@ def import_comparisons(
     *,
     limit: int | None = None,
     on_row: Callable[[int], None] | None = None,
+    gate: Gate | None = None,
     **settings: Any,
 ) -> ImportReport:
     """Read preferences in one of the known formats into a store.
@@ -46,6 +48,7 @@ def import_comparisons(
         path: File, folder or, for `pickapic`, a Hub id.
         limit: Stop after this many rows.
         on_row: Called with the number of rows read so far.
+        gate: A decoder that is running already; otherwise one is started.
         **settings: The format's own settings, see its class.
 
     Raises:
@@ -63,8 +66,8 @@ def import_comparisons(
     started = time.monotonic()
     reading = importer.open(path)
     tally = Tally()
-    with store.writing(), Gate() as gate:
-        rows = _Rows(store, gate, tally)
+    with store.writing(), Gate() if gate is None else nullcontext(gate) as door:
+        rows = _Rows(store, door, tally)
         store.add(rows.accepted(_counted(reading.rows, tally, limit, on_row)))
         notes = tuple(reading.notes)
         report = tally.report(source, str(path), notes, time.monotonic() - started)
