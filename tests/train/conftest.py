@@ -73,8 +73,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def run(model: Path, data: Path) -> Run:
+def small_run(model: Path, data: Path) -> Run:
     """A run of eight small steps."""
     return Run.from_values(
         {
@@ -93,3 +92,9 @@ def run(model: Path, data: Path) -> Run:
             "split.held_out": 0.2,
         }
     )
+
+
+@pytest.fixture
+def run(model: Path, data: Path) -> Run:
+    """A run of eight small steps."""
+    return small_run(model, data)

@@ -17,10 +17,11 @@ from palate.train import checkpoint
 from palate.train.log import Event, read_rows
 from palate.train.loop import Interrupted, train
 from palate.train.run import Run
+from train.conftest import small_run
 
 # A fork is how a kill is tried without paying for a new interpreter each time.
 FORKS = pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
-CLOCKS = ("seconds", "machine")
+CLOCKS = ("seconds", "machine", "run_digest")
 
 
 class Cut(Exception):
@@ -74,6 +75,14 @@ def often(run: Run, steps: int, **more) -> Run:
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def straight(model, data, cache, tmp_path_factory) -> Path:
+    """Twelve steps that nothing interrupts. Read only."""
+    out = tmp_path_factory.mktemp("straight") / "out"
+    train(often(small_run(model, data), 12), out, cache=cache)
+    return out
+
+
 def stop_everywhere(run: Run, out: Path, cache: Path) -> None:
     """Break a run off after every single step."""
     for step in range(1, run.plan.steps + 1):
@@ -117,14 +126,13 @@ def test_resuming_from_any_step_ends_in_the_same_bits(kind, run, cache, tmp_path
         same_run(tmp_path / "straight", out)
 
 
-def test_three_stops_in_one_run_change_no_bit(run, cache, tmp_path):
-    run = often(run, 9)
-    train(run, tmp_path / "straight", cache=cache)
+def test_three_stops_in_one_run_change_no_bit(run, straight, cache, tmp_path):
+    run = often(run, 12)
     for resume, step in ((False, 2), (True, 3), (True, 7)):
         with pytest.raises(Cut):
             train(run, tmp_path / "stopped", resume=resume, on_event=stop_after(step), cache=cache)
     train(run, tmp_path / "stopped", resume=True, cache=cache)
-    same_run(tmp_path / "straight", tmp_path / "stopped")
+    same_run(straight, tmp_path / "stopped")
 
 
 def in_child(work) -> int:
@@ -152,11 +160,9 @@ def kill_while_training(run: Run, out: Path, cache: Path, kills: int, seed: int)
 
 
 @FORKS
-def test_a_run_killed_three_times_ends_in_the_same_bits(run, cache, tmp_path):
-    run = often(run, 12)
-    train(run, tmp_path / "straight", cache=cache)
-    kill_while_training(run, tmp_path / "killed", cache, kills=3, seed=1)
-    same_run(tmp_path / "straight", tmp_path / "killed")
+def test_a_run_killed_three_times_ends_in_the_same_bits(run, straight, cache, tmp_path):
+    kill_while_training(often(run, 12), tmp_path / "killed", cache, kills=3, seed=1)
+    same_run(straight, tmp_path / "killed")
 
 
 def save_for_ever(folder: Path) -> None:
@@ -282,10 +288,11 @@ def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(monkeypatch, tmp
 
 @FORKS
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_finishes_the_step_saves_and_resumes_bitwise(number, run, cache, tmp_path):
+def test_a_signal_finishes_the_step_saves_and_resumes_bitwise(
+    number, run, straight, cache, tmp_path
+):
     """B2: the exit code is 75, and at most one step passes after the signal."""
     run = often(run, 12, **{"plan.save_every": 100})
-    train(run, tmp_path / "straight", cache=cache)
 
     def work():
         def listen(event: Event) -> None:
@@ -300,11 +307,11 @@ def test_a_signal_finishes_the_step_saves_and_resumes_bitwise(number, run, cache
     record = json.loads((tmp_path / "asked/record.json").read_text())
     assert record["status"] == "interrupted"
     train(run, tmp_path / "asked", resume=True, cache=cache)
-    same_run(tmp_path / "straight", tmp_path / "asked")
+    same_run(straight, tmp_path / "asked")
 
 
 @FORKS
-def test_a_second_signal_leaves_at_once_and_does_no_damage(run, cache, tmp_path):
+def test_a_second_signal_leaves_at_once_and_does_no_damage(run, straight, cache, tmp_path):
     run = often(run, 12)
 
     def work():
@@ -318,9 +325,8 @@ def test_a_second_signal_leaves_at_once_and_does_no_damage(run, cache, tmp_path)
 
     _, status = os.waitpid(in_child(work), 0)
     assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGINT
-    train(run, tmp_path / "straight", cache=cache)
     train(run, tmp_path / "asked", resume=True, cache=cache)
-    same_run(tmp_path / "straight", tmp_path / "asked")
+    same_run(straight, tmp_path / "asked")
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(run, cache, tmp_path):

@@ -1,0 +1,174 @@
+"""The cache: a hit when nothing that matters has changed, a miss when anything has."""
+
+import numpy as np
+import pytest
+import torch
+
+from palate.backbones import load
+from palate.data.pairs import PreferencePairs
+from palate.train.batch import Batches
+from palate.train.cache import Cache, View, cut, latent_factors, prompt_factors, views
+from palate.train.groups import NoiseSettings, Pictures
+from palate.train.noise import Fixed, Shared
+from palate.train.rack import Rack, explain
+from palate.core.streams import Streams
+
+
+@pytest.fixture(scope="module")
+def backbone(model):
+    return load(model)
+
+
+@pytest.fixture(scope="module")
+def pairs(data):
+    return PreferencePairs.open(data)
+
+
+def fill(folder, backbone, pairs, pictures=None, side=64) -> tuple[Cache, list[str]]:
+    said: list[str] = []
+    cache = Cache(folder, backbone, side)
+    cache.fill(backbone, list(pairs)[:6], pictures or Pictures(), pairs.image, said.append)
+    return cache, said
+
+
+def test_what_is_there_is_reused_and_what_changed_is_named(backbone, pairs, tmp_path):
+    _, first = fill(tmp_path, backbone, pairs)
+    _, again = fill(tmp_path, backbone, pairs)
+    _, smaller = fill(tmp_path, backbone, pairs, side=32)
+    assert first == ["latents: 0 reused, 12 computed (new)", "prompts: 0 reused, 7 computed (new)"]
+    assert again == ["latents: 12 reused", "prompts: 7 reused"]
+    assert smaller[0] == "latents: 0 reused, 12 rebuilt (resolution changed 64 to 32)"
+
+
+def test_a_mirrored_view_is_another_row(backbone, pairs, tmp_path):
+    fill(tmp_path, backbone, pairs)
+    _, said = fill(tmp_path, backbone, pairs, Pictures(flip=True))
+    assert said[0].startswith("latents: 12 reused, 12 computed")
+
+
+class Told:
+    """A backbone of which only the facts that keys are made of are asked."""
+
+    def __init__(self, backbone, **changes):
+        self.digests = {**backbone.digests, **changes.get("digests", {})}
+        self.precision = changes.get("precision", backbone.precision)
+        self.device = torch.device(changes.get("device", "cpu"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"digests": {"vae": "x"}}, {"device": "cuda"}],
+)
+def test_latents_depend_on_the_autoencoder_and_where_it_ran(change, backbone):
+    """B11: misses."""
+    other = latent_factors(Told(backbone, **change), 64)
+    assert explain(latent_factors(backbone, 64), other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"digests": {"text_encoder": "x"}}, {"digests": {"tokenizer": "x"}}, {"precision": "bf16"}],
+)
+def test_embeddings_depend_on_encoder_tokenizer_and_precision(change, backbone):
+    assert explain(prompt_factors(backbone), prompt_factors(Told(backbone, **change)))
+
+
+def test_nothing_depends_on_the_network_that_is_trained(backbone):
+    """B11: a hit, also for learning rate, batch size and folders, which are not even asked."""
+    other = Told(backbone, digests={"unet": "x", "scheduler": "y"})
+    assert latent_factors(backbone, 64) == latent_factors(other, 64)
+    assert prompt_factors(backbone) == prompt_factors(other)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone", "card"])
+def test_a_damaged_shard_is_computed_again(damage, backbone, pairs, tmp_path):
+    """B4: the same rows come back."""
+    cache, _ = fill(tmp_path, backbone, pairs)
+    name = View().name(pairs[0].chosen)
+    before = {key: t.clone() for key, t in cache.latents.rows([name]).items()}
+    shard = next(cache.latents.folder.glob("shard-*.safetensors"))
+    data = bytearray(shard.read_bytes())
+    if damage == "flip":
+        data[-5] ^= 4
+        shard.write_bytes(data)
+    elif damage == "cut":
+        shard.write_bytes(data[:-9])
+    elif damage == "gone":
+        shard.unlink()
+    else:
+        shard.with_suffix(".json").write_text("{")
+    again, said = fill(tmp_path, backbone, pairs)
+    assert "rebuilt" in said[0]
+    assert "damaged" in said[0]
+    after = again.latents.rows([name])
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_rows_come_back_in_the_order_asked(tmp_path):
+    rack = Rack(tmp_path, {"a": 1})
+    rack.add(["x", "y"], {"t": torch.tensor([[1.0], [2.0]])}, {})
+    rack.add(["z"], {"t": torch.tensor([[3.0]])}, {"bad": "not finite"})
+    found = Rack(tmp_path, {"a": 1})
+    assert found.rows(["z", "x", "z"])["t"].flatten().tolist() == [3.0, 1.0, 3.0]
+    assert found.refused == {"bad": "not finite"}
+    assert found.missing(["w", "x", "bad", "w"]) == ["w"]
+
+
+def test_a_wide_picture_is_cut_in_the_window_asked_for():
+    """Eight wide, four high, columns numbered: windows begin at 0, 2 and 4."""
+    picture = np.arange(8, dtype=np.uint8)[None, :, None].repeat(4, 0).repeat(3, 2)
+    starts = [int(cut(picture, View(window=w), 4)[0, 0, 0]) for w in range(3)]
+    assert starts == [0, 2, 4]
+    assert cut(picture, View(window=1, mirrored=True), 4)[0, :, 0].tolist() == [5, 4, 3, 2]
+
+
+def test_both_pictures_of_a_pair_are_looked_at_alike(backbone, pairs, tmp_path):
+    """Pitfall 12: a pair of one picture with itself gives equal latents at every visit."""
+    import dataclasses
+
+    pictures = Pictures(flip=True, crop="random")
+    cache, _ = fill(tmp_path, backbone, pairs, pictures)
+    same = [dataclasses.replace(p, rejected=p.chosen) for p in list(pairs)[:6]]
+    batches = Batches(cache=cache, pictures=pictures, streams=Streams(1))
+    seen = set()
+    for visit in range(4):
+        batch = batches(same, [visit] * 6)
+        assert torch.equal(batch.chosen, batch.rejected)
+        seen.add(batch.chosen.sum().item())
+    assert len(seen) == 4
+    assert len(views(pictures)) == 6
+
+
+def test_a_pair_is_drawn_alike_in_any_company(backbone, pairs, tmp_path):
+    """Re-batching changes nothing: latents, captions, noise and level belong to pair and visit."""
+    cache, _ = fill(tmp_path, backbone, pairs)
+    batches = Batches(
+        cache=cache, pictures=Pictures(), streams=Streams(1), caption_dropout=0.5
+    )
+    source = Shared(streams=Streams(1), levels=1000, settings=NoiseSettings())
+    some = list(pairs)[:6]
+    whole = batches(some, [7] * 6)
+    alone = [batches([pair], [7]) for pair in some]
+    assert torch.equal(whole.chosen, torch.cat([b.chosen for b in alone]))
+    text = torch.cat([b.condition.tensors["text"] for b in alone])
+    assert torch.equal(whole.condition.tensors["text"], text)
+    assert torch.equal(source(whole).chosen, torch.cat([source(b).chosen for b in alone]))
+    assert source(whole).level.tolist() == [int(source(b).level) for b in alone]
+    assert not torch.equal(whole.chosen, batches(some, [8] * 6).chosen)
+
+
+def test_levels_stay_in_the_part_asked_for_and_cover_it(backbone, pairs, tmp_path):
+    cache, _ = fill(tmp_path, backbone, pairs)
+    batches = Batches(cache=cache, pictures=Pictures(), streams=Streams(1))
+    some = list(pairs)[:6]
+    settings = NoiseSettings(lowest=0.2, highest=0.4)
+    source = Shared(streams=Streams(1), levels=1000, settings=settings)
+    levels = [x for visit in range(40) for x in source(batches(some, [visit] * 6)).level.tolist()]
+    assert (min(levels) >= 200, max(levels) < 400) == (True, True)
+    assert max(levels) - min(levels) > 180
+    for draw in range(4):
+        fixed = Fixed(
+            streams=Streams(1), levels=1000, settings=NoiseSettings(), draw=draw, draws=4
+        )
+        found = fixed(batches.plain(some)).level
+        assert bool(((found >= 250 * draw) & (found < 250 * (draw + 1))).all())
