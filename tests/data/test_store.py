@@ -13,8 +13,9 @@ from data.made import pickapic, row, store_of
 from palate.core.problems import DataError, StateError
 from palate.data.comparison import compare
 from palate.data.pack import Pack, write_pack
-from palate.data.pairs import PreferencePairs, verify
+from palate.data.pairs import PreferencePairs
 from palate.data.shelf import Shelf
+from palate.data.snapshot import verify
 from palate.data.sources import import_comparisons
 from palate.data.store import Store
 

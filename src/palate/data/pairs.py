@@ -4,7 +4,6 @@ A record of more than two pictures becomes every pair that its ranks put in a st
 makes no pair unless asked for; then it is one with agreement one half, and still no win.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from palate.core.files import MANIFEST, damage, digest_bytes, digest_file, digest_json
-from palate.core.problems import DataError, require, unknown
+from palate.core.files import digest_bytes, digest_json
+from palate.core.problems import require, unknown
 from palate.core.streams import Streams
-from palate.data.comparison import Comparison, Source, from_json
+from palate.data.comparison import Comparison, Source
 from palate.data.pack import Pack
-from palate.data.store import FORMAT, ROWS, SNAPSHOT, digest_rows
+from palate.data.snapshot import read_rows, refused
 
 Ties = Literal["skip", "half"]
 
@@ -84,7 +83,7 @@ class PreferencePairs:
         if ties not in ("skip", "half"):
             raise unknown("ties", str(ties), ("skip", "half"))
         folder = Path(path)
-        rows = _read(folder)
+        rows = read_rows(folder)
         pairs, equal = list[Pair](), list[Pair]()
         for row in rows:
             for pair in _pairs_of(row):
@@ -94,7 +93,7 @@ class PreferencePairs:
         for pair in (*pairs, *equal):
             for name in (pair.chosen, pair.rejected):
                 if name not in pack:
-                    raise _refused(folder, f"picture {name[:16]} is not in it")
+                    raise refused(folder, f"picture {name[:16]} is not in it")
         return cls(folder, pack, pairs, equal)
 
     def __len__(self) -> int:
@@ -242,73 +241,3 @@ def _agreement(row: Comparison, best: int, other: int) -> float:
         return max(row.agreement, 1 - row.agreement)
     ranks = row.ranks or ()
     return 0.5 if ranks[best] == ranks[other] else 1.0
-
-
-def _read(folder: Path) -> list[Comparison]:
-    """The rows of a snapshot that is whole.
-
-    Raises:
-        DataError: when it is not; the file is named.
-    """
-    facts = _load(folder / SNAPSHOT)
-    require(
-        facts.get("palate_snapshot") == FORMAT,
-        got=f"{folder / SNAPSHOT} of format {facts.get('palate_snapshot')}",
-        need=f"a snapshot of format {FORMAT}",
-        fix="Make one with: palate data freeze.",
-        kind=DataError,
-    )
-    wrong = _misfit(folder)
-    if wrong is not None:
-        raise _refused(folder, wrong)
-    try:
-        with (folder / ROWS).open(encoding="utf-8") as file:
-            rows = [from_json(line) for line in file]
-    except (OSError, ValueError) as error:
-        raise _refused(folder, f"{ROWS} cannot be read ({error})") from error
-    if digest_rows(rows) != facts.get("digest"):
-        raise _refused(folder, f"{ROWS} does not have the digest in {SNAPSHOT}")
-    return rows
-
-
-def _misfit(folder: Path) -> str | None:
-    """What is missing, cut or changed. Packs by size only: reading a picture checks the rest."""
-    files = _load(folder / MANIFEST).get("files", {})
-    for name, fact in files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != fact["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {fact['bytes']}"
-        if path.suffix != ".pack" and digest_file(path) != fact["sha256"]:
-            return f"{name} was changed: its digest differs"
-    return None if ROWS in files else f"{ROWS} is not in {MANIFEST}"
-
-
-def verify(folder: Path | str) -> None:
-    """Check every byte of a snapshot, pictures included.
-
-    Raises:
-        DataError: when something differs; the file is named.
-    """
-    wrong = damage(Path(folder))
-    if wrong is not None:
-        raise _refused(Path(folder), wrong)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _refused(path.parent, f"{path.name} cannot be read ({error})") from error
-    if not isinstance(value, dict):
-        raise _refused(path.parent, f"{path.name} holds no facts")
-    return value  # pyright: ignore[reportUnknownVariableType]
-
-
-def _refused(folder: Path, what: str) -> DataError:
-    return DataError(
-        got=f"snapshot {folder}: {what}",
-        need="a snapshot as `palate data freeze` wrote it",
-        fix="Freeze the store again into a new folder.",
-    )
