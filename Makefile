@@ -4,6 +4,7 @@ BIN := .venv/bin
 # One thread per process: two test workers share two cores, and sums depend on the thread count.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+BENCHMARKS := benchmarks/step.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format bench docs clean
@@ -30,7 +31,7 @@ format: .venv/installed  ## Rewrite files in the project's format
 	$(BIN)/ruff format .
 
 bench: .venv/installed  ## Print the figures of benchmarks/
-	$(BIN)/python -m benchmarks
+	for file in $(BENCHMARKS); do $(BIN)/python $$file || exit 1; done
 
 docs: .venv/documented  ## Build docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

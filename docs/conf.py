@@ -1,4 +1,4 @@
-"""How `make docs` turns these pages into HTML. Everything is local: no fonts or scripts from elsewhere."""
+"""How `make docs` turns these pages into HTML. No fonts or scripts from elsewhere."""
 
 import palate
 
@@ -10,7 +10,7 @@ version = release = palate.__version__
 extensions = ["myst_parser"]
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
-# Pages link to source files and records outside docs/; those links are for readers of the repository.
+# Pages link to files outside docs/ too; those links are for readers of the repository.
 suppress_warnings = ["myst.xref_missing"]
 exclude_patterns = ["_build", "pictures"]
 

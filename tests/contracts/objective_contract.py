@@ -105,7 +105,7 @@ def check_equals_an_independent_restatement(make: Make) -> None:
     """To 1e-10 in float64 (A6), pair by pair, with soft and hard labels."""
     objective, pairs = make(), contrast(tensors())
     formula = RESTATEMENTS[objective.name]
-    settings = dataclasses.asdict(objective)  # pyright: ignore[reportArgumentType]
+    settings = dataclasses.asdict(objective)
     expected = [formula(numbers(pairs, row), settings) for row in range(SHAPE[0])]
     found = objective(pairs).loss
     assert (found - torch.tensor(expected, dtype=torch.float64)).abs().max() <= 1e-10
@@ -158,7 +158,7 @@ def check_starts_where_it_says(make: Make) -> None:
 def check_rebuilds_from_its_settings(make: Make) -> None:
     """A run record holds the name and the settings, as JSON, and nothing else."""
     objective = make()
-    settings = json.loads(json.dumps(dataclasses.asdict(objective)))  # pyright: ignore[reportArgumentType]
+    settings = json.loads(json.dumps(dataclasses.asdict(objective)))
     again = type(objective)(**settings)
     assert again == objective
     assert again is not objective

@@ -149,11 +149,9 @@ def test_an_allowed_import_passes(module, line):
     assert complaints(module, imports(ast.parse(line), module.rpartition(".")[0])) == []
 
 
-@pytest.mark.parametrize("room", sorted(FLOORS))
+@pytest.mark.parametrize("room", [room for room in FLOORS if (SOURCE / room).is_dir()])
 def test_every_module_imports(room):
     """Also the ones no test touches, with warnings as errors."""
-    if not (SOURCE / room).is_dir():
-        pytest.skip(f"the room {room} is not built yet")
     package = importlib.import_module(f"palate.{room}")
     for found in pkgutil.walk_packages(package.__path__, f"palate.{room}."):
         if not found.name.endswith("__main__"):

@@ -23,6 +23,7 @@ class Needs:
     labels: str = "hard or soft"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Objective(ABC):
     """Contrast → Verdict, without side effects.
 
@@ -30,8 +31,6 @@ class Objective(ABC):
     rebuilt from what a run record holds. They never reduce over the batch, log, gather, touch a
     device or branch on names.
     """
-
-    __slots__ = ()
 
     name: ClassVar[str]
     paper: ClassVar[str]
