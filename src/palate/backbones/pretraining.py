@@ -25,6 +25,7 @@ from palate.core.streams import Streams
 
 Pictures = Callable[[str, int], tuple[np.ndarray, list[str]]]
 _LOG_EVERY = 25
+_SHARE_OF_NOISIEST = 0.25
 
 
 @final
@@ -245,7 +246,10 @@ def _train_unet(
         rows = torch.from_numpy(chance.integers(len(train.latents), size=plan.unet_batch))
         tokens = train.tokens[rows].clone()
         tokens[torch.from_numpy(chance.random(plan.unet_batch) < plan.dropout)] = empty
-        loss = _denoising_loss(pipeline, train.latents[rows], tokens, streams, ("train", step))
+        clean, levels = train.latents[rows], _draw_levels(chance, plan.unet_batch)
+        noise = streams("noise", step).normal(tuple(clean.shape))
+        errors = _noise_errors(pipeline, clean, tokens, levels, noise)
+        loss = (_weights(levels) * errors).mean()
         learner.descend(loss)
         if step % _LOG_EVERY == 0:
             record(part="unet", step=step, loss=loss.item(), seconds=learner.elapsed())
@@ -257,32 +261,45 @@ def _train_unet(
     record(part="unet", step=learner.step, validation=error, seconds=learner.elapsed())
 
 
-def _denoising_loss(
-    pipeline: StableDiffusionPipeline,
-    clean: Tensor,
-    tokens: Tensor,
-    streams: Streams,
-    name: tuple[str, int],
+def _noise_errors(
+    pipeline: StableDiffusionPipeline, clean: Tensor, tokens: Tensor, levels: Tensor, noise: Tensor
 ) -> Tensor:
-    """Mean squared error of the predicted noise at random levels."""
-    noise = streams("noise", *name).normal(tuple(clean.shape))
-    levels = torch.from_numpy(streams("level", *name).numpy().integers(1000, size=len(clean)))
+    """Mean squared error of the predicted noise, one per picture, float32 [n]."""
     noisy = _SCHEDULE.add_noise(clean, noise, levels)
     with torch.autocast("cpu", torch.bfloat16):
         condition = pipeline.text_encoder(tokens)[0]
         guess = pipeline.unet(noisy, levels, condition).sample
-    return (guess.float() - noise).square().mean()
+    return (guess.float() - noise).square().flatten(1).mean(1)
+
+
+def _draw_levels(chance: np.random.Generator, n: int) -> Tensor:
+    """Noise levels [n]: three quarters anywhere, one quarter among the noisiest fifth."""
+    lowest = np.where(chance.random(n) < _SHARE_OF_NOISIEST, 800, 0)
+    return torch.from_numpy(chance.integers(lowest, 1000))
+
+
+def _weights(levels: Tensor) -> Tensor:
+    """How much an error counts: from 1 for clean to 6 for almost pure noise.
+
+    A latent of 16×16 shows its background through the strongest noise, so the caption would
+    hardly be asked for it, and a sampler that starts from nothing would then guess it. There the
+    error of the noise is small, whatever the picture turns out to be: it has to count more.
+    """
+    kept = _SCHEDULE.alphas_cumprod[levels]
+    return 1.0 + 0.25 * ((1.0 - kept) / kept).clamp(max=20.0)
 
 
 @torch.no_grad()
 def _validate(
     average: dict[str, Any], held: _Latents, pipeline: StableDiffusionPipeline, streams: Streams
 ) -> float:
-    """The averaged weights' loss on unseen pictures, always at the same levels and noise."""
+    """The averaged weights' plain error on unseen pictures, always at the same levels and noise."""
     judge = copy.copy(pipeline)
     judge.unet, judge.text_encoder = average["unet"].eval(), average["text_encoder"].eval()
-    loss = _denoising_loss(judge, held.latents, held.tokens, streams, ("validation", 0))
-    return loss.item()
+    count = len(held.latents)
+    levels = torch.from_numpy(streams("validation level").numpy().integers(1000, size=count))
+    noise = streams("validation noise").normal(tuple(held.latents.shape))
+    return _noise_errors(judge, held.latents, held.tokens, levels, noise).mean().item()
 
 
 def as_input(pictures: np.ndarray) -> Tensor:

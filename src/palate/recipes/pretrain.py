@@ -35,7 +35,7 @@ def pretrain(
     log: Path,
     seed: int = 0,
     vae_steps: int = 1500,
-    unet_steps: int = 6000,
+    unet_steps: int = 5000,
     pictures: int = 24000,
     size: str = "shipped",
     threads: int = 1,
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, default=Path("runs/pretrain/log.jsonl"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--vae-steps", type=int, default=1500)
-    parser.add_argument("--unet-steps", type=int, default=6000)
+    parser.add_argument("--unet-steps", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--check", action="store_true", help="measure the shipped model instead")
     parser.add_argument("--grid", type=Path, help="with --check: where to write sample pictures")

@@ -39,7 +39,7 @@ PLACE_ANCHORS = {
     "top": (_MIDDLE, _NEAR),
     "bottom": (_MIDDLE, _FAR),
 }
-_RELATION_ANCHORS = dict(
+_RELATION_ANCHORS: dict[str, tuple[str, str]] = dict(
     zip(
         RELATIONS,
         (("left", "right"), ("right", "left"), ("top", "bottom"), ("bottom", "top")),
@@ -134,7 +134,7 @@ def render(scene: Scene, style: Style, stream: Stream) -> np.ndarray:
     """Draw a scene in a style: uint8 [64, 64, 3]. The stream decides the accidents."""
     chance = stream.numpy()
     ground = BACKGROUND_VALUES[scene.background]
-    canvas = Image.new("RGB", (SIDE * _OVERSAMPLE,) * 2, (ground,) * 3)
+    canvas = Image.new("RGB", (SIDE * _OVERSAMPLE, SIDE * _OVERSAMPLE), (ground, ground, ground))
     pen = ImageDraw.Draw(canvas)
     spots = zip(scene.objects, anchors(scene), strict=True)
     corners = [_placed(thing, anchor, style, chance) for thing, anchor in spots]
@@ -185,10 +185,11 @@ def _stray(
     pen: ImageDraw.ImageDraw, centres: np.ndarray, style: Style, chance: np.random.Generator
 ) -> None:
     """Drop one blob of any colour, away from the objects where there is room."""
-    for _ in range(6):
-        spot = chance.uniform(3.0, SIDE - 3.0, size=2)
+    spot = chance.uniform(3.0, SIDE - 3.0, size=2)
+    for _ in range(5):
         if np.min(np.linalg.norm(centres - spot, axis=1)) > _CLEARANCE:
             break
+        spot = chance.uniform(3.0, SIDE - 3.0, size=2)
     colours = list(COLOUR_VALUES.values())
     colour = faded(colours[int(chance.integers(len(colours)))], style.vividness)
     radius = style.blob * float(chance.uniform(0.75, 1.25))

@@ -34,7 +34,7 @@ TASTE_PARTS = ("vividness", "tidiness", "composition")
 SCALE = 6.0
 # Every spot an object can ideally stand on, whatever the caption.
 _SPOTS = np.array([*PLACE_ANCHORS.values(), (16.0, 48.0), (48.0, 48.0)])
-_DIRECTIONS = dict(
+_DIRECTIONS: dict[str, np.ndarray] = dict(
     zip(RELATIONS, np.array([(-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0)]), strict=True)
 )
 
