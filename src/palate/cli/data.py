@@ -90,7 +90,7 @@ def import_pairs(
         "files": files,
         "revision": revision,
     }
-    settings = {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     place = Store(store)
     with Bar("rows") as bar:
         report = import_comparisons(place, kind, path, limit=limit, on_row=bar.count, **settings)
