@@ -44,7 +44,9 @@ def picture(seed: int, shade: int) -> np.ndarray:
     return (coarse + shade).astype(np.uint8)
 
 
-def snapshot(folder: Path, pairs: int = PAIRS, *, swapped: Callable[[int], bool] | None = None) -> Path:
+def snapshot(
+    folder: Path, pairs: int = PAIRS, *, swapped: Callable[[int], bool] | None = None
+) -> Path:
     """A frozen snapshot whose chosen pictures are bright and whose rejected ones are dark."""
     store = Store(folder / "store")
     rows: list[Any] = []

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from palate.backbones import load
+from palate.core.streams import Streams
 from palate.data.pairs import PreferencePairs
 from palate.train.batch import Batches
 from palate.train.cache import Cache, View, cut, latent_factors, prompt_factors, views
 from palate.train.groups import NoiseSettings, Pictures
 from palate.train.noise import Fixed, Shared
 from palate.train.rack import Rack, explain
-from palate.core.streams import Streams
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +142,7 @@ def test_both_pictures_of_a_pair_are_looked_at_alike(backbone, pairs, tmp_path):
 def test_a_pair_is_drawn_alike_in_any_company(backbone, pairs, tmp_path):
     """Re-batching changes nothing: latents, captions, noise and level belong to pair and visit."""
     cache, _ = fill(tmp_path, backbone, pairs)
-    batches = Batches(
-        cache=cache, pictures=Pictures(), streams=Streams(1), caption_dropout=0.5
-    )
+    batches = Batches(cache=cache, pictures=Pictures(), streams=Streams(1), caption_dropout=0.5)
     source = Shared(streams=Streams(1), levels=1000, settings=NoiseSettings())
     some = list(pairs)[:6]
     whole = batches(some, [7] * 6)
@@ -167,8 +165,6 @@ def test_levels_stay_in_the_part_asked_for_and_cover_it(backbone, pairs, tmp_pat
     assert (min(levels) >= 200, max(levels) < 400) == (True, True)
     assert max(levels) - min(levels) > 180
     for draw in range(4):
-        fixed = Fixed(
-            streams=Streams(1), levels=1000, settings=NoiseSettings(), draw=draw, draws=4
-        )
+        fixed = Fixed(streams=Streams(1), levels=1000, settings=NoiseSettings(), draw=draw, draws=4)
         found = fixed(batches.plain(some)).level
         assert bool(((found >= 250 * draw) & (found < 250 * (draw + 1))).all())

@@ -6,8 +6,6 @@ import random
 
 import pytest
 import torch
-from train.conftest import snapshot
-from train.micro import Given, Micro, batch
 
 from palate.backbones import sd
 from palate.core.problems import DataError, HealthStop, SettingError, StateError, WeightsError
@@ -21,6 +19,8 @@ from palate.train.place import claim, enough_room
 from palate.train.runs import find_runs
 from palate.train.session import start_facts
 from palate.train.step import Learner
+from train.conftest import snapshot
+from train.micro import Given, Micro, batch
 
 
 def inject(rate: float, steps: int, folder) -> int:
@@ -113,8 +113,9 @@ def test_a_second_trainer_is_refused_and_told_who_is_first(run, tmp_path):
 
     with claim(run, tmp_path / "out", resume=False):
         for _ in range(50):
-            with pytest.raises(StateError, match=f"process {os.getpid()}"), claim(
-                run, tmp_path / "out", resume=True
+            with (
+                pytest.raises(StateError, match=f"process {os.getpid()}"),
+                claim(run, tmp_path / "out", resume=True),
             ):
                 pass
         assert find_runs(tmp_path)[0].status == "running"

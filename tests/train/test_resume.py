@@ -41,7 +41,9 @@ def stop_after(step: int):
 def contents(folder: Path) -> dict[str, object]:
     """Everything in a checkpoint except clocks."""
     state = json.loads((folder / "state.json").read_text())
-    files = {name: digest_file(folder / name) for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)}
+    files = {
+        name: digest_file(folder / name) for name in (checkpoint.WEIGHTS, checkpoint.OPTIMIZER)
+    }
     # Positions in the logs depend on how many digits a time has; the rows are compared instead.
     plain = {k: v for k, v in state.items() if k not in (*CLOCKS, "logs")}
     return {**files, "state": plain}
@@ -145,7 +147,7 @@ def in_child(work) -> int:
         os._exit(0)
     except Interrupted as problem:
         os._exit(problem.exit_code)
-    except BaseException:  # noqa: BLE001 - nothing may leave a forked child
+    except BaseException:
         os._exit(99)
 
 
@@ -360,8 +362,9 @@ def test_a_constant_schedule_may_be_extended(run, cache, tmp_path):
     train(longer, tmp_path / "straight", cache=cache)
     assert result.steps == 12
     name = "checkpoints/step-000012"
-    assert contents(tmp_path / "out" / name)[checkpoint.WEIGHTS] == (
-        contents(tmp_path / "straight" / name)[checkpoint.WEIGHTS]
+    assert (
+        contents(tmp_path / "out" / name)[checkpoint.WEIGHTS]
+        == (contents(tmp_path / "straight" / name)[checkpoint.WEIGHTS])
     )
 
 

@@ -18,7 +18,13 @@ def read(text: str) -> Run:
 
 def test_a_run_printed_whole_reads_back_the_same():
     run = Run.from_values(
-        {"model": "m", "data": "d", "plan.learning_rate": 1e-5, "objective.beta": 500, "adapter": None}
+        {
+            "model": "m",
+            "data": "d",
+            "plan.learning_rate": 1e-5,
+            "objective.beta": 500,
+            "adapter": None,
+        }
     )
     again = Run.from_yaml_text(run.to_yaml())
     assert again == run

@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from train.micro import LEVELS, Given, Micro, batch
 
 from palate.core.problems import HealthStop
 from palate.objectives import DPO, SFT
 from palate.train.groups import Plan
 from palate.train.optimizer import learning_rate
 from palate.train.step import Learner
+from train.micro import LEVELS, Given, Micro, batch
 
 BETA = 2000.0
 

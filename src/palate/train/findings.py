@@ -17,6 +17,7 @@ Row = Mapping[str, Any]
 TREND = 0.005
 EARLY = 0.5
 MEMORISED = 0.55
+CAUSES = ("labels-swapped", "labels-random")
 
 
 @final
@@ -45,7 +46,14 @@ def findings(row: Row, before: Sequence[Row], limits: Limits) -> list[Finding]:
 def verdict(found: Sequence[Finding], row: Row) -> dict[str, Any]:
     """The check's one status word, code and sentence, and all findings as plain values."""
     worst = found[0] if found else Finding(code="healthy", status="healthy", sentence=_calm(row))
-    return {**asdict(worst), "findings": [asdict(item) for item in found]}
+    # Drift may only be the consequence; the cause belongs into the same sentence.
+    causes = [item.sentence for item in found[1:] if item.code in CAUSES]
+    sentence = " ".join([worst.sentence, *causes])
+    return {
+        **asdict(worst),
+        "sentence": sentence,
+        "findings": [asdict(item) for item in found],
+    }
 
 
 def _winner_drift(row: Row, before: Sequence[Row], limits: Limits) -> Finding | None:
