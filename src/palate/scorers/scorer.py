@@ -21,7 +21,7 @@ class Scorer(Protocol):
         ...
 
     def score(
-        self, images: Sequence[UInt8[np.ndarray, " h w 3"]], prompts: Sequence[str]
+        self, images: Sequence[UInt8[np.ndarray, " _ _ 3"]], prompts: Sequence[str]
     ) -> Float64[np.ndarray, " n"]:
         """One number for each picture with its prompt.
 
