@@ -234,7 +234,7 @@ for kill in range(int(sys.argv[2])):
 """
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [10, pytest.param(300, marks=pytest.mark.slow)])
 def test_what_is_visible_after_kill_9_is_whole_and_never_goes_backwards(kills, tmp_path):
     """B1: the writer says a number only when the folder stands; after the kill it must verify."""
     done = subprocess.run(

@@ -152,7 +152,7 @@ MACHINE = [
         r"(?<![\w.~-])/(work|tmp|root|home|opt|mnt|Users)" + r"/\w",
         r"https?://[\w.-]*(?:pypi|npmjs|pythonhosted|artifact|registry|mirror)" + r"[\w.-]*",
         r"--(?:extra-)?index" + r"-url|--find" + r"-links",
-        r"\+cpu\b",
+        r"\+c" + r"pu\b",
     )
 ]
 
