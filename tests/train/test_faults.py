@@ -17,7 +17,7 @@ from palate.train.log import read_rows
 from palate.train.loop import train
 from palate.train.place import claim, enough_room
 from palate.train.runs import find_runs
-from palate.train.session import start_facts
+from palate.train.start import start_facts
 from palate.train.step import Learner
 from train.conftest import snapshot
 from train.micro import Given, Micro, batch
@@ -130,7 +130,7 @@ def test_a_full_disk_is_noticed_before_the_first_step(tmp_path):
 
 
 def test_a_reference_that_moves_stops_the_run(monkeypatch, run, cache, tmp_path):
-    """B12: a leaked reference is noticed at the next check, and no check can be talked out of it."""
+    """B12: a leaked reference is noticed at the next check."""
     plain, asked = sd.StableDiffusion.reference_probe, []
 
     def leaking(self):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from palate.core.files import digest_bytes
 from palate.objectives import BY_NAME
 from palate.train.groups import Plan
 from palate.train.step import Learner
@@ -30,7 +31,7 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
-KEY = f"torch {torch.__version__}, {processor()}, one thread"
+KEY = f"torch {torch.__version__}, processor {digest_bytes(processor().encode())[:8]}, one thread"
 
 
 def trajectory(name: str) -> list[str]:

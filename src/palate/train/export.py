@@ -89,7 +89,8 @@ def card(record: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         "",
         f"- Base model: {run['model']}",
         *[f"  - {name}: sha256 {digest}" for name, digest in model.get("digests", {}).items()],
-        f"- Data: {data.get('train', UNKNOWN)} training pairs, digest {data.get('digest', UNKNOWN)}",
+        f"- Data: {data.get('train', UNKNOWN)} training pairs, "
+        f"digest {data.get('digest', UNKNOWN)}",
         f"- Data licence: {data.get('licence', UNKNOWN)}",
         f"- Method: {run['objective']['name']} {_settings(run['objective'])}",
         f"- Beta: {record['beta_convention']}",

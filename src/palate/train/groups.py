@@ -51,7 +51,7 @@ class ObjectiveSettings(Strict):
         kind = BY_NAME[self.name]
         hints = get_type_hints(kind)
         known = [field.name for field in dataclasses.fields(kind)]
-        for name, value in self.settings.items():
+        for name in self.settings:
             if name not in known:
                 raise unknown_setting(f"objective.{name}", known, {})
         checked = {

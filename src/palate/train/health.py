@@ -15,55 +15,21 @@ import torch
 from torch import Tensor
 
 from palate.core.problems import DataError, HealthStop, require
-from palate.core.stats import cluster_mean, outcomes, wilson
+from palate.core.stats import cluster_mean, outcomes
 from palate.core.streams import Streams
 from palate.data.pairs import Pair
 from palate.objectives import Needs
 from palate.train.batch import Batch, Batches
 from palate.train.denoise import denoise
 from palate.train.findings import findings, verdict
+from palate.train.meter import Meter, saturated
 from palate.train.noise import Fixed
 from palate.train.run import Run
-from palate.train.step import Learner, Outcome, measure
+from palate.train.step import Learner, measure
 
 BANDS = 3
 BOOTSTRAP_DRAWS = 2000
 BOTH = Needs(reference=True, rejected=True)
-
-
-@final
-class Meter:
-    """What training itself showed since the last check."""
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self.wins, self.trials = 0.0, 0
-        self.norms: list[float] = []
-
-    def add(self, outcome: Outcome) -> None:
-        """Note one step."""
-        margin = outcome.measures.get("margin")
-        if margin is not None and outcome.skipped is None:
-            self.wins += float(outcomes(margin.tolist(), [0.0] * len(margin)).sum())
-            self.trials += len(margin)
-        if outcome.norm is not None:
-            self.norms.append(outcome.norm)
-
-    def read(self) -> dict[str, Any]:
-        """The numbers, after which it starts again."""
-        accuracy = wilson(self.wins, self.trials).asdict() if self.trials else None
-        norm = float(np.median(self.norms)) if self.norms else None
-        self.wins, self.trials, self.norms = 0.0, 0, []
-        return {"training_accuracy": accuracy, "gradient_norm": norm}
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint has to hold."""
-        return {"wins": self.wins, "trials": self.trials, "norms": list(self.norms)}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on where a checkpoint stood."""
-        self.wins, self.trials = float(state["wins"]), int(state["trials"])
-        self.norms = list(state["norms"])
 
 
 @final
@@ -204,13 +170,6 @@ class Monitor:
             moved += float((weight.detach().cpu().double() - start).square().sum())
             size += float(start.square().sum())
         return (moved / size) ** 0.5 if size > 0 else moved**0.5
-
-
-def saturated(logit: Tensor | np.ndarray | None, limit: float) -> float | None:
-    """Share of pairs whose logit is beyond the limit, or None where there is no logit."""
-    if logit is None:
-        return None
-    return float(np.mean(np.abs(np.asarray(logit)) > limit))
 
 
 def _relative(error: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -197,7 +197,7 @@ class Console:
 
 
 def console(stream: IO[str] | None = None) -> Console:
-    """What shows the events of a training: `with console() as show: train(…, on_event=show)`."""
+    """A screen for the events of a training; a context manager that is called with each."""
     return Console(stream)
 
 

@@ -6,54 +6,25 @@ then, step by step: learn, look after the health, save. At the end, write what d
 Read next: `denoise.py`, where a batch becomes evidence.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, final
-
-import torch
 
 from palate.backbones import load
 from palate.backbones.backbone import Backbone
-from palate.core.problems import HealthStop, require
+from palate.core.problems import HealthStop
 from palate.data.pairs import PreferencePairs
 from palate.train.cache import Cache
-from palate.train.export import export, write_record
-from palate.train.log import Event, read_rows
-from palate.train.place import HEALTH, LOG, Place, as_event, claim
+from palate.train.device import choose_device
+from palate.train.ending import Result, finish, leave
+from palate.train.export import write_record
+from palate.train.log import Event
+from palate.train.opening import open_session
+from palate.train.place import Place, as_event, claim
 from palate.train.run import Run
-from palate.train.session import Session, Tell, open_session
+from palate.train.session import Session, Tell
 from palate.train.signals import Interrupted, Signals
 
 __all__ = ["Interrupted", "Result", "train"]
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What came out of a run.
-
-    Attributes:
-        run: Its settings.
-        out: Its folder.
-        steps: Steps done.
-        seconds: Time spent, earlier attempts included.
-        history: The log, one row a step.
-        health: The health checks.
-        status: `healthy`, `watch` or `stopped`.
-        sentence: What the last check said.
-        export: The folder that diffusers loads.
-    """
-
-    run: Run
-    out: Path
-    steps: int
-    seconds: float
-    history: tuple[Mapping[str, Any], ...]
-    health: tuple[Mapping[str, Any], ...]
-    status: str
-    sentence: str
-    export: Path
 
 
 def train(
@@ -152,73 +123,6 @@ def walk(session: Session, done: int) -> int:
                     fix=f"Go on with: palate resume {session.place.out}",
                 )
     return done
-
-
-def finish(session: Session, done: int) -> Result:
-    """Write the record and the model, and say how it went."""
-    out, check = session.place.out, session.monitor.rows[-1]
-    facts = {**ending(session), "status": "finished", "steps": done}
-    record = write_record(out, session.run, facts)
-    folder = export(out, session.learner.backbone, record)
-    session.say("done", f"Done after {done} steps. {check['sentence']}", done)
-    return Result(
-        run=session.run,
-        out=out,
-        steps=done,
-        seconds=session.elapsed(),
-        history=tuple(read_rows(out / LOG)),
-        health=tuple(read_rows(out / HEALTH)),
-        status=check["status"],
-        sentence=check["sentence"],
-        export=folder,
-    )
-
-
-def leave(session: Session, status: str, sentence: str) -> None:
-    """Write down why the run ended early."""
-    facts = {**ending(session), "status": status, "sentence": sentence}
-    write_record(session.place.out, session.run, facts)
-    session.say("stop", sentence)
-
-
-def ending(session: Session) -> dict[str, Any]:
-    """What is known at the end, however it came."""
-    rows = session.monitor.rows
-    last = rows[-1] if rows else {}
-    return {
-        **session.facts,
-        "health_status": last.get("status"),
-        "sentence": last.get("sentence"),
-        "last_check": last or None,
-        "reference_probe": session.monitor.probe,
-        "pairs_seen": session.pairs_seen,
-        "quarantine": len(session.guard.quarantine),
-        "seconds": round(session.elapsed(), 2),
-    }
-
-
-def choose_device(run: Run) -> str:
-    """The device a run asks for; `auto` takes a GPU where there is one.
-
-    Raises:
-        SettingError: when it is not there, or cannot do the precision asked for.
-    """
-    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    wished = run.plan.device
-    device = ("cuda" if found["cuda"] else "cpu") if wished == "auto" else wished
-    require(
-        found.get(device, True),
-        got=f"plan.device={device}, which this machine does not have",
-        need="a device that is there",
-        fix="Use plan.device=auto.",
-    )
-    require(
-        run.plan.precision != "fp16" or device == "cuda",
-        got=f"plan.precision=fp16 on {device}",
-        need="fp32 or bf16 there",
-        fix="Use plan.precision=fp32.",
-    )
-    return device
 
 
 def _nobody(_event: Event) -> None:

@@ -9,29 +9,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-import numpy as np
 import torch
 
 from palate.backbones.backbone import Backbone
 from palate.core.problems import HealthStop, StateError, require
-from palate.core.stats import outcomes
-from palate.core.streams import Streams
 from palate.data.loader import Order
 from palate.data.pairs import Pair, PreferencePairs
 from palate.train import checkpoint
 from palate.train.batch import Batch, Batches
-from palate.train.cache import Cache
-from palate.train.guard import FEWEST, Guard
-from palate.train.health import Monitor, saturated
+from palate.train.guard import Guard
+from palate.train.health import Monitor
 from palate.train.log import Event, Kind, RowLog, Tracker, open_tracker, read_rows
-from palate.train.noise import Shared
+from palate.train.meter import step_row
 from palate.train.place import BOARD, HEALTH, Place, enough_room
 from palate.train.run import Run
-from palate.train.step import Learner, Outcome
+from palate.train.start import start_facts
+from palate.train.step import Learner
 
 Tell = Callable[[Event], None]
-MEANS = ("loss", "margin", "chosen_error", "rejected_error", "chosen_gain", "rejected_gain")
-KNOWN = (*MEANS, "logit", "chosen_reference", "rejected_reference")
 
 
 @final
@@ -262,132 +257,6 @@ class Session:
         self._open_logs()[which].write(row)
         if self.tracker is not None:
             self.tracker.write(row, room)
-
-
-def open_session(
-    run: Run, place: Place, backbone: Backbone, pairs: PreferencePairs, cache: Cache, tell: Tell
-) -> Session:
-    """Split the pairs, fill the cache, set broken pairs aside, and put everything together.
-
-    Raises:
-        DataError: when no pair is left on one side of the split.
-        HealthStop: when too many latents or embeddings are broken.
-    """
-    train, held_out = pairs.split(by=run.split.by, held_out=run.split.held_out, seed=run.seed)
-    cache.fill(
-        backbone,
-        pairs,
-        run.pictures,
-        pairs.image,
-        lambda text: tell(Event(kind="cache", text=text)),
-    )
-    # The picture side of the model has done its work.
-    backbone.release("vae", "text_encoder")
-    guard = Guard(place.out, run.health.nan_budget)
-    refused = {p.id: why for p in pairs if (why := cache.refusal(p, run.pictures)) is not None}
-    guard.set_aside(0, refused)
-    require(
-        len(refused) < FEWEST or len(refused) <= run.health.nan_budget * len(pairs),
-        got=f"{len(refused)} of {len(pairs)} pairs with broken latents or embeddings",
-        need=f"at most {100 * run.health.nan_budget:g} %",
-        fix="Is the autoencoder sound, and in fp32? quarantine.jsonl in the run folder has names.",
-        kind=HealthStop,
-    )
-    streams = Streams(run.seed)
-    source = Shared(streams=streams, levels=backbone.path.levels, settings=run.noise)
-    learner = Learner(backbone, run.build_objective(), source, run.plan)
-    batches = Batches(
-        cache=cache,
-        pictures=run.pictures,
-        streams=streams,
-        caption_dropout=run.plan.caption_dropout,
-    )
-    checked = [pair for pair in held_out if pair.id not in guard.quarantine]
-    return Session(
-        run=run,
-        place=place,
-        learner=learner,
-        monitor=Monitor(run, learner, batches, checked),
-        guard=guard,
-        batches=batches,
-        pairs=train,
-        order=Order(len(train), run.plan.batch, run.seed),
-        tell=tell,
-        facts={
-            "model": {"name": run.model, "digests": dict(backbone.digests)},
-            "data": {
-                "digest": pairs.digest,
-                "pairs": len(pairs),
-                "train": len(train),
-                "held_out": len(held_out),
-                "summary": pairs.summary(),
-            },
-            "cache": cache.facts(),
-            "device": str(backbone.device),
-        },
-    )
-
-
-def step_row(outcome: Outcome, step: int, limit: float) -> dict[str, Any]:
-    """One row of the log: means over the pairs of a step, None where something does not apply."""
-    found = {name: values.numpy() for name, values in outcome.measures.items()}
-    row: dict[str, Any] = {"step": step}
-    row |= {name: float(found[name].mean()) if name in found else None for name in MEANS}
-    margin = found.get("margin")
-    quantiles = [None] * 3 if margin is None else np.quantile(margin, [0.05, 0.5, 0.95]).tolist()
-    row |= dict(zip(("margin_p05", "margin_p50", "margin_p95"), quantiles, strict=True))
-    wins = None if margin is None else float(outcomes(margin, np.zeros_like(margin)).mean())
-    return {
-        **row,
-        "accuracy": wins,
-        "saturated": saturated(found.get("logit"), limit),
-        "gradient_norm": outcome.norm,
-        "learning_rate": outcome.rate,
-        "pairs": outcome.pairs,
-        "skipped": outcome.skipped,
-        "extras": {name: float(v.mean()) for name, v in found.items() if name not in KNOWN},
-    }
-
-
-def start_facts(learner: Learner, batch: Batch) -> dict[str, Any]:
-    """Margin and loss before the first step, which must be zero and the objective's own value.
-
-    Raises:
-        HealthStop: when the policy does not start at the reference.
-    """
-    found = learner.look(batch)
-    if "margin" not in found:
-        return {"applies": False}
-    floor, size = float(found["margin"].abs().max()), float(found["chosen_error"].mean())
-    expected = learner.objective.at_init()
-    loss = float(found["loss"].mean())
-    facts: dict[str, Any] = {
-        "applies": True,
-        "margin": floor,
-        "loss": loss,
-        "noise_floor": floor,
-        "warnings": [],
-    }
-    require(
-        floor <= 1e-3 * size,
-        got=f"a margin of {floor:.3g} before the first step (errors are {size:.3g})",
-        need="exactly 0, because the policy starts at the reference",
-        fix="Use a model whose adapters start at zero, and the same precision for both.",
-        kind=HealthStop,
-    )
-    if floor > 0:
-        logit = float(found["logit"].abs().max()) if "logit" in found else float("nan")
-        text = f"Precision floor: before the first step the margin is {floor:.2g} instead of 0 "
-        text += f"(logit {logit:.2g}); anything smaller is noise. Consider plan.precision=fp32."
-        facts["warnings"].append(text)
-    require(
-        floor > 0 or expected is None or abs(loss - expected) < 1e-6,
-        got=f"a loss of {loss:.9g} before the first step",
-        need=f"{expected} at a margin of 0",
-        fix="Report this: the objective does not start where it says.",
-        kind=HealthStop,
-    )
-    return facts
 
 
 def machine(backbone: Backbone) -> dict[str, str]:

@@ -1,0 +1,30 @@
+"""Where to compute."""
+
+import torch
+
+from palate.core.problems import require
+from palate.train.run import Run
+
+
+def choose_device(run: Run) -> str:
+    """The device a run asks for; `auto` takes a GPU where there is one.
+
+    Raises:
+        SettingError: when it is not there, or cannot do the precision asked for.
+    """
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    wished = run.plan.device
+    device = ("cuda" if found["cuda"] else "cpu") if wished == "auto" else wished
+    require(
+        found.get(device, True),
+        got=f"plan.device={device}, which this machine does not have",
+        need="a device that is there",
+        fix="Use plan.device=auto.",
+    )
+    require(
+        run.plan.precision != "fp16" or device == "cuda",
+        got=f"plan.precision=fp16 on {device}",
+        need="fp32 or bf16 there",
+        fix="Use plan.precision=fp32.",
+    )
+    return device

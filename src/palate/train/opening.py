@@ -1,0 +1,84 @@
+"""Opening a run: split the pairs, fill the cache, set broken pairs aside, check the start.
+
+Read next: `session.py`, what is open afterwards.
+"""
+
+from palate.backbones.backbone import Backbone
+from palate.core.problems import HealthStop, require
+from palate.core.streams import Streams
+from palate.data.loader import Order
+from palate.data.pairs import PreferencePairs
+from palate.train.batch import Batches
+from palate.train.cache import Cache
+from palate.train.guard import FEWEST, Guard
+from palate.train.health import Monitor
+from palate.train.log import Event
+from palate.train.noise import Shared
+from palate.train.place import Place
+from palate.train.run import Run
+from palate.train.session import Session, Tell
+from palate.train.step import Learner
+
+
+def open_session(
+    run: Run, place: Place, backbone: Backbone, pairs: PreferencePairs, cache: Cache, tell: Tell
+) -> Session:
+    """Split the pairs, fill the cache, set broken pairs aside, and put everything together.
+
+    Raises:
+        DataError: when no pair is left on one side of the split.
+        HealthStop: when too many latents or embeddings are broken.
+    """
+    train, held_out = pairs.split(by=run.split.by, held_out=run.split.held_out, seed=run.seed)
+    cache.fill(
+        backbone,
+        pairs,
+        run.pictures,
+        pairs.image,
+        lambda text: tell(Event(kind="cache", text=text)),
+    )
+    # The picture side of the model has done its work.
+    backbone.release("vae", "text_encoder")
+    guard = Guard(place.out, run.health.nan_budget)
+    refused = {p.id: why for p in pairs if (why := cache.refusal(p, run.pictures)) is not None}
+    guard.set_aside(0, refused)
+    require(
+        len(refused) < FEWEST or len(refused) <= run.health.nan_budget * len(pairs),
+        got=f"{len(refused)} of {len(pairs)} pairs with broken latents or embeddings",
+        need=f"at most {100 * run.health.nan_budget:g} %",
+        fix="Is the autoencoder sound, and in fp32? quarantine.jsonl in the run folder has names.",
+        kind=HealthStop,
+    )
+    streams = Streams(run.seed)
+    source = Shared(streams=streams, levels=backbone.path.levels, settings=run.noise)
+    learner = Learner(backbone, run.build_objective(), source, run.plan)
+    batches = Batches(
+        cache=cache,
+        pictures=run.pictures,
+        streams=streams,
+        caption_dropout=run.plan.caption_dropout,
+    )
+    checked = [pair for pair in held_out if pair.id not in guard.quarantine]
+    return Session(
+        run=run,
+        place=place,
+        learner=learner,
+        monitor=Monitor(run, learner, batches, checked),
+        guard=guard,
+        batches=batches,
+        pairs=train,
+        order=Order(len(train), run.plan.batch, run.seed),
+        tell=tell,
+        facts={
+            "model": {"name": run.model, "digests": dict(backbone.digests)},
+            "data": {
+                "digest": pairs.digest,
+                "pairs": len(pairs),
+                "train": len(train),
+                "held_out": len(held_out),
+                "summary": pairs.summary(),
+            },
+            "cache": cache.facts(),
+            "device": str(backbone.device),
+        },
+    )
