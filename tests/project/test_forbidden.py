@@ -152,7 +152,7 @@ MACHINE = [
         r"(?<![\w.~-])/(work|tmp|root|home|opt|mnt|Users)" + r"/\w",
         r"https?://[\w.-]*(?:pypi|npmjs|pythonhosted|artifact|registry|mirror)" + r"[\w.-]*",
         r"--(?:extra-)?index" + r"-url|--find" + r"-links",
-        r"\+c" + r"pu\b",
+        r"==[\d.]+\+c" + r"pu\b",
     )
 ]
 
@@ -169,7 +169,12 @@ def test_no_tracked_file_names_a_machine_path_or_a_package_host(repository: Path
 
 @pytest.mark.parametrize(
     "line",
-    ["see /tm" + "p/x", "--find" + "-links /x", "https://py" + "pi.org/simple", "1.0+c" + "pu"],
+    [
+        "see /tm" + "p/x",
+        "--find" + "-links /x",
+        "https://py" + "pi.org/simple",
+        "torch==1.0+c" + "pu",
+    ],
 )
 def test_a_machine_path_would_be_found(line):
     assert any(pattern.search(line) for pattern in MACHINE)
