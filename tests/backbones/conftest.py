@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backbones.asking import rewrite
-from palate.backbones import tiny
+from palate.backbones import Backbone, load, tiny
 
 PROMPTS = ["a red ball", "a blue box on green", "two small yellow stars"]
 
@@ -39,6 +39,12 @@ def velocity(eps: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     rewrite(folder / "model_index.json", scheduler=["diffusers", "DDIMScheduler"])
     return folder
+
+
+@pytest.fixture(scope="session")
+def still(eps: Path) -> Backbone:
+    """The noise-predicting model, loaded once. Ask it; do not train, change or release it."""
+    return load(eps)
 
 
 @pytest.fixture(scope="session")

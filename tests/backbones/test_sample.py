@@ -24,9 +24,17 @@ THEIRS = {
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-@pytest.mark.parametrize("kind", ["eps", "velocity"])
-@pytest.mark.parametrize("scheduler", THEIRS)
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize(
+    ("kind", "scheduler", "guidance"),
+    [
+        ("eps", "dpm++", 4.0),
+        ("eps", "ddim", 1.0),
+        ("eps", "euler", 4.0),
+        ("velocity", "dpm++", 1.0),
+        ("velocity", "ddim", 4.0),
+        ("velocity", "euler", 1.0),
+    ],
+)
 def test_pictures_are_those_of_the_plain_pipeline(kind, scheduler, guidance, request):
     folder = request.getfixturevalue(kind)
     model = load(folder)
@@ -50,55 +58,51 @@ def test_pictures_are_those_of_the_plain_pipeline(kind, scheduler, guidance, req
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_a_picture_does_not_depend_on_its_company(eps, scheduler):
-    model = load(eps)
-    noise = starting_noise(model, NAMES, seed=0)
+def test_a_picture_does_not_depend_on_its_company(eps, still, scheduler):
+    noise = starting_noise(still, NAMES, seed=0)
     told = []
     sampler = Sampler(steps=3, scheduler=scheduler)
-    together = sample(model, PROMPTS, noise, sampler)
-    apart = sample(model, PROMPTS, noise, sampler, batch=2, progress=lambda *a: told.append(a))
-    last = sample(model, PROMPTS[2:], noise[2:], sampler)
+    together = sample(still, PROMPTS, noise, sampler)
+    apart = sample(still, PROMPTS, noise, sampler, batch=2, progress=lambda *a: told.append(a))
+    last = sample(still, PROMPTS[2:], noise[2:], sampler)
     assert told == [(2, 3), (3, 3)]
     assert (together.float() - apart.float()).abs().max() <= 1
     assert (together[2:].float() - last.float()).abs().max() <= 1
     assert not torch.equal(together[0], together[2]), "same prompt, other noise"
 
 
-def test_noise_is_a_function_of_seed_and_name(eps):
-    model = load(eps)
-    noise = starting_noise(model, NAMES, seed=3)
+def test_noise_is_a_function_of_seed_and_name(still):
+    noise = starting_noise(still, NAMES, seed=3)
     assert noise.shape == (3, 4, 16, 16)
-    assert torch.equal(noise[2], starting_noise(model, [NAMES[2]], seed=3)[0])
-    assert not torch.equal(noise, starting_noise(model, NAMES, seed=4))
-    assert starting_noise(model, NAMES, seed=3, size=(32, 64)).shape == (3, 4, 8, 16)
+    assert torch.equal(noise[2], starting_noise(still, [NAMES[2]], seed=3)[0])
+    assert not torch.equal(noise, starting_noise(still, NAMES, seed=4))
+    assert starting_noise(still, NAMES, seed=3, size=(32, 64)).shape == (3, 4, 8, 16)
 
 
-def test_stochastic_schedulers_repeat_themselves_and_leave_the_global_generator_alone(eps):
-    model = load(eps)
-    noise = starting_noise(model, NAMES, seed=0)
+def test_stochastic_schedulers_repeat_themselves_and_leave_the_global_generator_alone(eps, still):
+    noise = starting_noise(still, NAMES, seed=0)
     sampler = Sampler(steps=3, scheduler="ddpm")
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = sample(model, PROMPTS, noise, sampler)
+    first = sample(still, PROMPTS, noise, sampler)
     assert torch.equal(torch.rand(3), expected)
-    assert torch.equal(first, sample(model, PROMPTS, noise, sampler))
+    assert torch.equal(first, sample(still, PROMPTS, noise, sampler))
 
 
-def test_inside_as_reference_the_reference_draws(eps):
+def test_inside_as_reference_the_reference_draws(eps, still):
     model = load(eps, adapter=Adapter(alpha=60), train=True)
     train_a_little(model)
     noise, sampler = starting_noise(model, NAMES, seed=0), Sampler(steps=3)
-    before = sample(load(eps), PROMPTS, noise, sampler)
+    before = sample(still, PROMPTS, noise, sampler)
     with model.as_reference():
         assert torch.equal(sample(model, PROMPTS, noise, sampler), before)
     assert not torch.equal(sample(model, PROMPTS, noise, sampler), before)
 
 
-def test_other_sizes_can_be_drawn(eps):
-    model = load(eps)
-    noise = starting_noise(model, NAMES[:1], seed=0, size=(32, 96))
-    assert sample(model, PROMPTS[:1], noise, Sampler(steps=2)).shape == (1, 32, 96, 3)
+def test_other_sizes_can_be_drawn(eps, still):
+    noise = starting_noise(still, NAMES[:1], seed=0, size=(32, 96))
+    assert sample(still, PROMPTS[:1], noise, Sampler(steps=2)).shape == (1, 32, 96, 3)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +119,8 @@ def test_settings_that_cannot_be_say_what_can(settings, message):
         Sampler(**settings)
 
 
-def test_prompts_and_noise_must_match(eps):
-    model = load(eps)
+def test_prompts_and_noise_must_match(still):
     with pytest.raises(DataError, match="Got 2 prompts, noise for 3 pictures"):
-        sample(model, PROMPTS[:2], starting_noise(model, NAMES, seed=0), Sampler())
+        sample(still, PROMPTS[:2], starting_noise(still, NAMES, seed=0), Sampler())
     with pytest.raises(SettingError, match="no pictures"):
-        starting_noise(model, [], seed=0)
+        starting_noise(still, [], seed=0)

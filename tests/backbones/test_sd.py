@@ -24,19 +24,19 @@ def test_the_path_is_the_folders_schedule_and_prediction(eps, velocity):
     assert load(velocity).path.prediction == "v_prediction"
 
 
-def test_encoding_is_the_scaled_posterior_of_the_autoencoder(eps, copy, pictures):
+def test_encoding_is_the_scaled_posterior_of_the_autoencoder(eps, still, copy, pictures):
     rewrite(copy / "vae/config.json", scaling_factor=0.5, shift_factor=0.25)
     vae = AutoencoderKL.from_pretrained(eps / "vae")
     with torch.no_grad():
         posterior = vae.encode(pictures.permute(0, 3, 1, 2) / 127.5 - 1).latent_dist
     mean, spread = load(copy).encode(pictures)
-    assert mean.shape == (3, *load(eps).latent_shape(64, 64)) == (3, 4, 16, 16)
+    assert mean.shape == (3, *still.latent_shape(64, 64)) == (3, 4, 16, 16)
     torch.testing.assert_close(mean, (posterior.mean - 0.25) * 0.5)
     torch.testing.assert_close(spread, posterior.std * 0.5)
 
 
-def test_encoding_does_not_depend_on_company(eps, pictures):
-    model = load(eps)
+def test_encoding_does_not_depend_on_company(still, pictures):
+    model = still
     together, alone = model.encode(pictures)[0], model.encode(pictures[1:2])[0]
     torch.testing.assert_close(together[1:2], alone)
 
@@ -53,21 +53,21 @@ def test_decoding_undoes_the_scale_and_gives_bytes(eps, copy):
     assert len(ours.unique()) > 20
 
 
-def test_the_precision_setting_leaves_the_autoencoder_and_text_in_float32(eps, pictures):
-    full, half = load(eps), load(eps, precision="bf16")
+def test_the_precision_setting_leaves_the_autoencoder_and_text_in_float32(eps, still, pictures):
+    full, half = still, load(eps, precision="bf16")
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(full.encode(pictures)[0], half.encode(pictures)[0])
         assert torch.equal(full.embed(["a"]).tensors["text"], half.embed(["a"]).tensors["text"])
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_half_precision_is_near_and_answers_in_float32(eps, precision):
-    exact, near = ask(load(eps)), ask(load(eps, precision=precision))
+def test_half_precision_is_near_and_answers_in_float32(eps, still, precision):
+    exact, near = ask(still), ask(load(eps, precision=precision))
     assert near.dtype == torch.float32
     assert 0 < (exact - near).abs().max() < 0.05 * exact.abs().max()
 
 
-def test_embedding_is_the_text_encoders_last_layer_also_of_nothing_and_of_too_much(eps):
+def test_embedding_is_the_text_encoders_last_layer_also_of_nothing_and_of_too_much(eps, still):
     tokenizer = CLIPTokenizer.from_pretrained(eps / "tokenizer")
     encoder = CLIPTextModel.from_pretrained(eps / "text_encoder")
     prompts = ["", "a red ball", "a red ball " * 40]
@@ -78,7 +78,7 @@ def test_embedding_is_the_text_encoders_last_layer_also_of_nothing_and_of_too_mu
         ids += [tokenizer.pad_token_id] * (24 - len(ids))
         with torch.no_grad():
             rows.append(encoder(torch.tensor([ids])).last_hidden_state[0])
-    ours = load(eps).embed(prompts)
+    ours = still.embed(prompts)
     torch.testing.assert_close(ours.tensors["text"], torch.stack(rows))
     assert len(ours) == 3
 
@@ -93,10 +93,10 @@ def test_prediction_is_the_networks_own(velocity):
     torch.testing.assert_close(model.predict(noisy, level, condition), theirs)
 
 
-def test_a_size_that_does_not_fit_gets_the_nearest_that_does(eps):
-    assert load(eps).latent_shape(32, 128) == (4, 8, 32)
+def test_a_size_that_does_not_fit_gets_the_nearest_that_does(still):
+    assert still.latent_shape(32, 128) == (4, 8, 32)
     with pytest.raises(SettingError, match=r"Got pictures of 66×63 .* multiples of 4\. Use 64×64"):
-        load(eps).latent_shape(63, 66)
+        still.latent_shape(63, 66)
 
 
 def test_released_parts_are_gone_and_say_so(eps, pictures):
@@ -113,8 +113,8 @@ def test_released_parts_are_gone_and_say_so(eps, pictures):
     assert model.reference_probe() == probe
 
 
-def test_digests_tell_which_part_changed(eps, copy, tmp_path):
-    base = load(eps).digests
+def test_digests_tell_which_part_changed(still, copy):
+    base = still.digests
     assert sorted(base) == ["scheduler", "text_encoder", "tokenizer", "unet", "vae"]
     assert load(copy).digests == base
     rewrite(copy / "vae/config.json", scaling_factor=0.2, _diffusers_version="9.9")
