@@ -11,7 +11,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -265,7 +265,7 @@ def _noise_errors(
     pipeline: StableDiffusionPipeline, clean: Tensor, tokens: Tensor, levels: Tensor, noise: Tensor
 ) -> Tensor:
     """Mean squared error of the predicted noise, one per picture, float32 [n]."""
-    noisy = _SCHEDULE.add_noise(clean, noise, levels)
+    noisy = _SCHEDULE.add_noise(clean, noise, cast(Any, levels))
     with torch.autocast("cpu", torch.bfloat16):
         condition = pipeline.text_encoder(tokens)[0]
         guess = pipeline.unet(noisy, levels, condition).sample

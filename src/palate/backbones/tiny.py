@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -91,17 +91,18 @@ def build(
     # The layers' own initialisation draws from the global generator: lend it, and put it back.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return StableDiffusionPipeline(
-            vae=_autoencoder(widths),
-            unet=_unet(widths),
-            text_encoder=_text_encoder(widths, tokenizer),
-            tokenizer=tokenizer,
-            scheduler=_scheduler(),
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            requires_safety_checker=False,
-        )
+        # Untyped, because the pipeline's annotations do not say which parts may be absent.
+        members: dict[str, Any] = {
+            "vae": _autoencoder(widths),
+            "unet": _unet(widths),
+            "text_encoder": _text_encoder(widths, tokenizer),
+            "tokenizer": tokenizer,
+            "scheduler": _scheduler(),
+            "safety_checker": None,
+            "feature_extractor": None,
+            "image_encoder": None,
+        }
+        return StableDiffusionPipeline(**members, requires_safety_checker=False)
 
 
 def draw(
@@ -119,14 +120,15 @@ def draw(
         batch = list(texts[start : start + _BATCH])
         sources = [streams("start", start + row).generator() for row in range(len(batch))]
         with torch.inference_mode():
-            images = pipeline(
+            images, _ = pipeline(
                 batch,
                 num_inference_steps=steps,
                 guidance_scale=guidance,
                 generator=sources,
                 output_type="np",
-            ).images
-        batches.append(np.rint(images * 255.0).astype(np.uint8))
+                return_dict=False,
+            )
+        batches.append(np.rint(np.asarray(images) * 255.0).astype(np.uint8))
     return np.concatenate(batches)
 
 
@@ -140,7 +142,8 @@ def build_tokenizer(captions: Iterable[str]) -> CLIPTokenizer:
     tokens = [START, END, *letters, *(letter + WORD_END for letter in letters)]
     tokens += [left + right for left, right in merges]
     vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MOST_TOKENS)
+    # The annotation knows merges as lines of a file only; the class takes pairs as well.
+    return CLIPTokenizer(vocab=vocabulary, merges=cast(Any, merges), model_max_length=MOST_TOKENS)
 
 
 def _merges(words: set[str]) -> list[tuple[str, str]]:
@@ -172,37 +175,41 @@ def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
 
 def _autoencoder(size: Size) -> AutoencoderKL:
     levels = len(size.autoencoder)
-    return AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
-        latent_channels=4,
-        block_out_channels=size.autoencoder,
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        layers_per_block=1,
-        norm_num_groups=8,
-        sample_size=PIXELS,
-        mid_block_add_attention=False,
-    )
+    # The constructors' own annotations allow one-level networks only, hence the untyped settings.
+    settings: dict[str, Any] = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 4,
+        "block_out_channels": size.autoencoder,
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "sample_size": PIXELS,
+        "mid_block_add_attention": False,
+    }
+    return AutoencoderKL(**settings)
 
 
 def _unet(size: Size) -> UNet2DConditionModel:
     levels = len(size.unet)
-    return UNet2DConditionModel(
-        sample_size=PIXELS // 4,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=size.unet,
-        down_block_types=("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
-        up_block_types=("CrossAttnUpBlock2D",) * (levels - 1) + ("UpBlock2D",),
-        layers_per_block=1,
-        norm_num_groups=8,
-        attention_head_dim=4,
-        cross_attention_dim=size.text,
-    )
+    settings: dict[str, Any] = {
+        "sample_size": PIXELS // 4,
+        "in_channels": 4,
+        "out_channels": 4,
+        "block_out_channels": size.unet,
+        "down_block_types": ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * (levels - 1),
+        "up_block_types": ("CrossAttnUpBlock2D",) * (levels - 1) + ("UpBlock2D",),
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "attention_head_dim": 4,
+        "cross_attention_dim": size.text,
+    }
+    return UNet2DConditionModel(**settings)
 
 
 def _text_encoder(size: Size, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    numbers = tokenizer.get_vocab()
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
@@ -212,9 +219,9 @@ def _text_encoder(size: Size, tokenizer: CLIPTokenizer) -> CLIPTextModel:
             num_hidden_layers=size.layers,
             num_attention_heads=4,
             max_position_embeddings=MOST_TOKENS,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=numbers[START],
+            eos_token_id=numbers[END],
+            pad_token_id=numbers[END],
         )
     )
 
