@@ -84,7 +84,7 @@ def save(
         save_weights(new / WEIGHTS, weights)
         save_weights(new / OPTIMIZER, optimizer)
         write_json(new / STATE, {"format": FORMAT, "step": step, **state})
-    wrong = damage(path)
+    wrong = _wrong(path)
     require(
         wrong is None,
         got=f"{path}: {wrong}, just after it was written",
@@ -103,7 +103,7 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     sweep(folder)
     damaged: list[tuple[int, str]] = []
     for path in reversed(_finished(folder)):
-        wrong = damage(path)
+        wrong = _wrong(path)
         if wrong is None:
             found = _read(path)
             return found, [
@@ -128,13 +128,21 @@ def states(folder: Path) -> tuple[CheckpointState, ...]:
 
 
 def _state(path: Path) -> CheckpointState:
-    wrong = damage(path)
+    wrong = _wrong(path)
     return CheckpointState(
         name=path.name,
         step=_step(path),
         state="damaged" if wrong else "ok",
         detail=wrong or "",
     )
+
+
+def _wrong(path: Path) -> str | None:
+    """What is wrong with a checkpoint. One that cannot be read is as bad as a damaged one."""
+    try:
+        return damage(path)
+    except OSError as error:
+        return f"it cannot be read: {error}"
 
 
 def _read(path: Path) -> Checkpoint:
