@@ -10,8 +10,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from palate.backbones import tiny
-from palate.backbones.pretraining import Plan, pretrain
-from palate.core.problems import SettingError, WeightsError
+from palate.backbones.lessons import Plan
+from palate.backbones.pretraining import pretrain
+from palate.core.problems import SettingError, StateError, WeightsError
 
 CAPTIONS = [
     "a large red circle left of a small blue square on a grey background",
@@ -134,6 +135,14 @@ def test_pretraining_interrupted_and_resumed_ends_with_the_same_weights(tmp_path
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert {line["part"] for line in lines} == {"autoencoder", "unet"}
     assert (tmp_path / "a" / "model_index.json").is_file()
+
+
+def test_a_work_folder_of_another_training_is_refused(tmp_path):
+    begun = Plan(pictures=4, vae_steps=1, unet_steps=1, vae_batch=2, unet_batch=2, validation=2)
+    arguments = {"seed": 0, "work": tmp_path / "work", "log": tmp_path / "log.jsonl"}
+    pretrain(toy_pictures, tmp_path / "a", begun, size="micro", **arguments)
+    with pytest.raises(StateError, match=r"Name another work folder"):
+        pretrain(toy_pictures, tmp_path / "a", begun, size="shipped", **arguments)
 
 
 def test_the_shipped_model_has_the_parts_of_stable_diffusion_and_fits_in_ten_megabytes(small):

@@ -14,6 +14,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from palate.core.files import load_weights, save_weights
+
 
 @final
 class Record:
@@ -94,21 +96,31 @@ class Learner:
             module.eval()
 
     def _save(self) -> None:
+        """Write everything as tensors, because only safetensors is opened in this project."""
         state = {
-            "step": self.step,
-            "seconds": self.elapsed(),
-            "optimiser": self.optimiser.state_dict(),
-            "modules": {name: module.state_dict() for name, module in self.modules.items()},
-            "average": {name: module.state_dict() for name, module in self.average.items()},
+            "step": torch.tensor(self.step),
+            "seconds": torch.tensor(self.elapsed(), dtype=torch.float64),
         }
-        partial = self.file.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.file)
+        for name in self.modules:
+            for key, value in self.modules[name].state_dict().items():
+                state[f"weights/{name}/{key}"] = value
+            for key, value in self.average[name].state_dict().items():
+                state[f"average/{name}/{key}"] = value
+        for number, weight in enumerate(self.weights):
+            for key, value in self.optimiser.state[weight].items():
+                state[f"optimiser/{number}/{key}"] = value
+        save_weights(self.file, state)
 
     def _load(self) -> None:
-        state = torch.load(self.file, weights_only=True)
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.optimiser.load_state_dict(state["optimiser"])
+        state = load_weights(self.file)
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
         for name in self.modules:
-            self.modules[name].load_state_dict(state["modules"][name])
-            self.average[name].load_state_dict(state["average"][name])
+            self.modules[name].load_state_dict(_under(f"weights/{name}/", state))
+            self.average[name].load_state_dict(_under(f"average/{name}/", state))
+        for number, weight in enumerate(self.weights):
+            self.optimiser.state[weight] = _under(f"optimiser/{number}/", state)
+
+
+def _under(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries whose names begin with the prefix, without it."""
+    return {key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)}

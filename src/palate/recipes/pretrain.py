@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from palate.backbones.pretraining import Plan
+from palate.backbones.lessons import Plan
 from palate.backbones.pretraining import pretrain as train_pipeline
 from palate.backbones.tiny import MOST_TOKENS, PIXELS, Pipeline, shipped
 from palate.core.files import digest_file, write_json
