@@ -110,8 +110,8 @@ def draw(
     texts: Sequence[str],
     *,
     seed: int,
-    steps: int = 10,
-    guidance: float = 3.0,
+    steps: int = 8,
+    guidance: float = 2.0,
 ) -> np.ndarray:
     """One picture per text, uint8 [n, 64, 64, 3], through the plain pipeline call."""
     pipeline.set_progress_bar_config(disable=True)

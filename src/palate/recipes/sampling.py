@@ -14,7 +14,7 @@ from PIL import Image
 from palate.backbones.tiny import Pipeline, draw
 from palate.world import FIDELITY_PARTS, MAJORITY, TASTE_PARTS, parts, prompts, weigh
 
-STEPS, GUIDANCE = 10, 3.0
+STEPS, GUIDANCE = 8, 2.0
 
 
 @final
@@ -83,7 +83,7 @@ def measure(
     )
 
 
-def save_grid(measured: Measured, path: Path, *, rows: int = 12, enlarge: int = 2) -> None:
+def save_grid(measured: Measured, path: Path, *, rows: int = 12, enlarge: int = 1) -> None:
     """Write the first prompts' pictures as a PNG, one prompt a row, two prompts side by side."""
     half = [np.concatenate(list(row), axis=1) for row in measured.pictures[: 2 * rows]]
     lines = [np.concatenate(half[at : at + 2], axis=1) for at in range(0, len(half) - 1, 2)]

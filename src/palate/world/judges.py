@@ -127,7 +127,7 @@ def varied(
     n: int,
     seed: int,
     *,
-    spread: float = 0.6,
+    spread: float = 0.3,
     flip_rate: float = 0.05,
     temperature: float = 1.0,
     indifference: float = 0.0,

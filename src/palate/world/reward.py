@@ -31,7 +31,7 @@ from palate.world.scenes import COLOURS, RELATIONS, SHAPES, Scene, Thing
 
 FIDELITY_PARTS = ("colour", "shape", "size", "count", "position", "background")
 TASTE_PARTS = ("vividness", "tidiness", "composition")
-SCALE = 6.0
+SCALE = 18.0
 # Every spot an object can ideally stand on, whatever the caption.
 _SPOTS = np.array([*PLACE_ANCHORS.values(), (16.0, 48.0), (48.0, 48.0)])
 _DIRECTIONS: dict[str, np.ndarray] = dict(
@@ -50,8 +50,8 @@ class Taste:
     composition: float = 0.0
 
 
-MAJORITY = Taste(fidelity=1.0, vividness=0.6, tidiness=0.4, composition=0.25)
-OPPOSITE = Taste(fidelity=1.0, vividness=-0.6, tidiness=-0.4, composition=-0.25)
+MAJORITY = Taste(fidelity=1.0, vividness=0.5, tidiness=0.2, composition=0.1)
+OPPOSITE = Taste(fidelity=1.0, vividness=-0.5, tidiness=-0.2, composition=-0.1)
 
 
 def parts(image: np.ndarray, caption: str) -> dict[str, float]:
