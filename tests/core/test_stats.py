@@ -1,5 +1,7 @@
 """Intervals that cover what they claim, shown by simulated studies with a known truth."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,8 +10,10 @@ from scipy import stats as scipy_stats
 
 from palate.core.problems import SettingError
 from palate.core.stats import (
+    Estimate,
     cluster_mean,
     cluster_means,
+    cluster_share,
     comparisons_needed,
     outcomes,
     wilson,
@@ -28,22 +32,29 @@ DESIGNS = {
 TRUTH = 0.55
 
 
-def study(design: tuple[int, int, float], seed: int) -> tuple[np.ndarray, list[int]]:
+def study(
+    design: tuple[int, int, float], seed: int, truth: float = TRUTH
+) -> tuple[np.ndarray, list[int]]:
     """One study: 1 where the new model wins, and the prompt of each picture."""
     prompts, pictures, concentration = design
     generator = np.random.default_rng([seed, prompts, pictures])
-    chance = generator.beta(concentration * TRUTH, concentration * (1 - TRUTH), prompts)
+    chance = generator.beta(concentration * truth, concentration * (1 - truth), prompts)
     wins = generator.random((prompts, pictures)) < chance[:, None]
     return wins.astype(np.float64).ravel(), [p for p in range(prompts) for _ in range(pictures)]
 
 
-def coverage(design: tuple[int, int, float], studies: int, draws: int) -> float:
-    """The share of studies whose 95 % interval holds the truth."""
+def coverage(
+    design: tuple[int, int, float], studies: int, draws: int | None, truth: float = TRUTH
+) -> float:
+    """The share of studies whose 95 % interval holds the truth; as a share without draws."""
     held = 0
     for seed in range(studies):
-        values, prompts = study(design, seed)
-        estimate = cluster_mean(values, prompts, draws=draws, seed=seed)
-        held += estimate.low <= TRUTH <= estimate.high
+        values, prompts = study(design, seed, truth)
+        if draws is None:
+            estimate = cluster_share(values, prompts)
+        else:
+            estimate = cluster_mean(values, prompts, draws=draws, seed=seed)
+        held += estimate.low <= truth <= estimate.high
     return held / studies
 
 
@@ -58,12 +69,80 @@ def test_clustered_intervals_cover_and_pooled_ones_do_not():
     assert 0.55 <= pooled / studies <= 0.72
     # 300 studies see 95 % as 91.2 to 98.8 (three standard errors).
     assert 0.912 <= coverage(design, studies, 400) <= 0.988
+    assert 0.912 <= coverage(design, studies, None) <= 0.988
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("draws", [2000, None], ids=["mean", "share"])
 @pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
-def test_coverage_of_a_thousand_studies_is_93_to_97_percent(design):
-    assert 0.93 <= coverage(design, 1000, 2000) <= 0.97
+def test_coverage_of_a_thousand_studies_is_93_to_97_percent(design, draws):
+    assert 0.93 <= coverage(design, 1000, draws) <= 0.97
+
+
+# Prompts, pictures per prompt, likeness, and a win rate near 1 or prompts that are few: where a
+# bootstrap covers 50 to 88 %.
+EDGES = {
+    "10 prompts at 90 %": (10, 1, 2.0, 0.9),
+    "50 prompts at 97 %": (50, 1, 2.0, 0.97),
+    "64 prompts at 99 %": (64, 1, 2.0, 0.99),
+    "250 prompts at 98.5 %": (250, 1, 2.0, 0.985),
+    "3 prompts at 60 %": (3, 1, 2.0, 0.6),
+    "20 prompts, 10 pictures, at 90 %": (20, 10, 2.0, 0.9),
+    "50 prompts, 20 pictures, at 97 %": (50, 20, 1.0, 0.97),
+    "30 prompts, 4 pictures, at 97 %": (30, 4, 5.0, 0.97),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES.values(), ids=EDGES)
+def test_near_the_ends_and_with_few_prompts_intervals_still_cover(edge):
+    """200 studies see 95 % as at least 90.4 (three standard errors)."""
+    *design, truth = edge
+    assert coverage(tuple(design), 200, None, truth) >= 0.904
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("edge", EDGES.values(), ids=EDGES)
+def test_a_thousand_studies_near_the_ends_cover_93_percent_or_more(edge):
+    *design, truth = edge
+    assert coverage(tuple(design), 1000, None, truth) >= 0.93
+
+
+@pytest.mark.parametrize(
+    ("win", "loss", "prompts"), [(0.05, 0.0, 100), (0.05, 0.02, 200), (0.3, 0.2, 100)]
+)
+def test_ties_of_one_half_leave_the_interval_honest(win, loss, prompts):
+    generator, held = np.random.default_rng(5), 0
+    for _ in range(300):
+        votes = generator.choice([1.0, 0.0, 0.5], prompts, p=[win, loss, 1 - win - loss])
+        estimate = cluster_share(votes, range(prompts))
+        held += estimate.low <= 0.5 + (win - loss) / 2 <= estimate.high
+    assert held / 300 >= 0.912
+
+
+def test_twelve_wins_of_twelve_are_not_certainty():
+    """By hand: the exact lower end is 0.025 ** (1 / 12) = 0.735; Wilson's is 0.757."""
+    estimate = cluster_share([1.0] * 12, range(12))
+    assert (estimate.value, estimate.high) == (1.0, 1.0)
+    assert estimate.low == pytest.approx(0.025 ** (1 / 12), abs=1e-9)
+    assert estimate.method == "wider of Wilson and exact, n = clusters"
+
+
+def test_one_vote_of_each_of_many_prompts_is_wilson():
+    wins = [1.0] * 60 + [0.0] * 40
+    estimate, expected = cluster_share(wins, range(100)), wilson(60, 100)
+    assert (estimate.low, estimate.high) == (expected.low, expected.high)
+    assert estimate.method == "Wilson, effective n"
+
+
+def test_one_prompt_says_little_of_a_share_and_nothing_of_a_mean():
+    share, mean = cluster_share([1.0, 1.0], ["a", "a"]), cluster_mean([3.0, 4.0], ["a", "a"])
+    assert share.high - share.low > 0.9
+    assert (mean.value, mean.low, mean.high) == (3.5, -np.inf, np.inf)
+    assert str(mean) == "3.5 (no interval, n = 1)"
+    written = json.loads(json.dumps(mean.asdict(), allow_nan=False))
+    assert written["low"] is None
+    assert Estimate.from_json(written) == mean
+    assert Estimate.from_json(share.asdict()) == share
 
 
 def test_pictures_are_averaged_within_a_prompt_first():
@@ -108,10 +187,12 @@ def test_ties_count_half_and_a_broken_picture_loses():
     assert win_rate(after, before, list("abcdef")).value == 0.5
 
 
-def test_two_equal_models_are_a_coin_flip_with_no_width():
+def test_twelve_ties_are_a_coin_flip_and_do_not_prove_equality():
     scores = np.arange(12.0)
     estimate = win_rate(scores, scores, range(12))
-    assert (estimate.value, estimate.low, estimate.high) == (0.5, 0.5, 0.5)
+    assert estimate.value == 0.5
+    assert estimate.low < 0.3
+    assert estimate.high == pytest.approx(1 - estimate.low)
 
 
 @given(
@@ -161,6 +242,7 @@ def test_an_estimate_prints_its_interval_and_its_n():
     [
         lambda: cluster_mean([1.0], []),
         lambda: cluster_mean([], []),
+        lambda: cluster_share([1.5], ["a"]),
         lambda: wilson(3, 0),
         lambda: wilson(4, 3),
         lambda: comparisons_needed(0.5),

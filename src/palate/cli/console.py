@@ -5,7 +5,6 @@ and plain lines where nobody is looking.
 """
 
 import json
-import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -25,6 +24,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from palate.core.plain import plain
 from palate.core.problems import Problem
 
 _PLAIN_WIDTH = 160
@@ -60,7 +60,7 @@ def show_page(markdown: str) -> None:
 
 def emit(value: Any) -> None:
     """Print a value as JSON. What is not finite becomes null, because JSON has no word for it."""
-    sys.stdout.write(json.dumps(_plain(value), indent=2, default=str, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(plain(value), indent=2, default=str, ensure_ascii=False) + "\n")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
@@ -144,13 +144,3 @@ def _bar(console: Console) -> Progress:
         TextColumn("{task.fields[text]}", markup=False),
         console=console,
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value

@@ -2,22 +2,27 @@
 
 The unit of inference is the prompt: several pictures of one prompt are not independent, and
 pooling ten of them gives a "95 %" interval that covers 63 % of the time (our simulation,
-`tests/core/test_stats.py`). So pictures are averaged within a prompt first, and prompts are
-resampled. Ties count half. Every estimate carries its n.
+`tests/core/test_stats.py`). So pictures are averaged within a prompt first. Means then resample
+prompts; shares, such as win rates, take Wilson's interval, because resampling twelve wins out of
+twelve can only give twelve wins again. Ties count half. Every estimate carries its n.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as scipy_stats
 
+from palate.core.plain import plain
 from palate.core.problems import require
 from palate.core.streams import Streams
 
 Array = NDArray[np.float64]
+# With fewer clusters off the commonest value, their spread says little about the next cluster:
+# fewer than five give intervals that hold the truth in 87 % of simulated studies instead of 95 %.
+FEWEST_APART = 10
 
 
 @final
@@ -27,8 +32,8 @@ class Estimate:
 
     Attributes:
         value: The estimate.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
+        low: Lower end of the interval; minus infinity where nothing is known of the spread.
+        high: Upper end of the interval; infinity where nothing is known of the spread.
         n: Independent units (prompts, where pictures are clustered in prompts).
         measurements: Single measurements behind them.
         confidence: Nominal coverage of the interval.
@@ -46,13 +51,27 @@ class Estimate:
     def __str__(self) -> str:
         """For example `0.58 (95 % interval 0.54 to 0.62, n = 600)`."""
         share = f"{100 * self.confidence:g} %"
+        if not self.bounded:
+            return f"{self.value:.3g} (no interval, n = {self.n})"
         return (
             f"{self.value:.3g} ({share} interval {self.low:.3g} to {self.high:.3g}, n = {self.n})"
         )
 
+    @property
+    def bounded(self) -> bool:
+        """Whether there is an interval at all: one cluster says nothing about others."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
     def asdict(self) -> dict[str, Any]:
-        """The estimate as plain values, for JSON."""
-        return asdict(self)
+        """The estimate as plain values, for JSON; an end that is not known is null."""
+        return plain(asdict(self))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Read an estimate back. Raises TypeError where it is not whole."""
+        unknown = {"low": -np.inf, "high": np.inf}
+        ends = {name: end for name, end in unknown.items() if values.get(name, 0) is None}
+        return cls(**{**values, **ends})
 
 
 def cluster_means(values: Sequence[float] | Array, clusters: Sequence[Any]) -> Array:
@@ -82,6 +101,9 @@ def cluster_mean(
     The distance of both ends from the mean is widened for small samples (3 % at 50 clusters,
     1 % at 200), because a plain percentile bootstrap of 50 clusters covers 93.9 %, not 95 %.
 
+    One cluster says nothing about how clusters differ: its interval is without ends. For shares
+    use `cluster_share`, which stays honest near 0 and 1.
+
     Args:
         values: One measurement each.
         clusters: The cluster (prompt) of each measurement.
@@ -94,6 +116,16 @@ def cluster_mean(
     """
     means = cluster_means(values, clusters)
     count = len(means)
+    if count == 1:
+        return Estimate(
+            value=float(means[0]),
+            low=-np.inf,
+            high=np.inf,
+            n=1,
+            measurements=len(values),
+            confidence=confidence,
+            method="none: a single cluster",
+        )
     generator = Streams(seed)("bootstrap", count).numpy()
     # Blocks of draws bound the memory at about 8 MB whatever the number of clusters.
     block = max(1, 1_000_000 // count)
@@ -118,10 +150,57 @@ def cluster_mean(
 
 def _small_sample(count: int, confidence: float) -> float:
     """How much too narrow a bootstrap of few clusters is: n for n − 1, normal tails for t's."""
-    if count < 2:
-        return 1.0
     tails = [law.ppf(0.5 + confidence / 2) for law in (scipy_stats.t(count - 1), scipy_stats.norm)]
     return float(np.sqrt(count / (count - 1)) * tails[0] / tails[1])
+
+
+def cluster_share(
+    values: Sequence[float] | Array, clusters: Sequence[Any], *, confidence: float = 0.95
+) -> Estimate:
+    """The mean over clusters of values between 0 and 1, such as wins, losses and ties of ½.
+
+    Wilson's interval, on as many independent answers as the spread of the clusters' means is
+    worth (`share (1 − share) / variance`, shrunk by Student's tails; the idea of an effective
+    sample: Korn and Graubard 1998). It is never taken for fewer answers than clusters. Where fewer
+    than ten clusters differ from the commonest value, that spread is not trusted: then every
+    cluster is one answer, and the interval is the wider of Wilson's and the exact one.
+
+    Args:
+        values: One measurement each, from 0 to 1.
+        clusters: The cluster (prompt) of each measurement.
+        confidence: Nominal coverage.
+
+    Raises:
+        SettingError: when the lists differ in length or are empty, or a value is no share.
+    """
+    means = cluster_means(values, clusters)
+    require(
+        bool(np.all((means >= 0) & (means <= 1))),
+        got=f"values from {means.min():g} to {means.max():g}",
+        need="shares from 0 to 1",
+        fix="Use cluster_mean.",
+    )
+    count, share = len(means), float(means.mean())
+    _, sizes = np.unique(means.round(9), return_counts=True)
+    trusted = count - int(sizes.max()) >= FEWEST_APART
+    trials = float(count)
+    if trusted:
+        narrower = np.sqrt(count / (count - 1)) / _small_sample(count, confidence)
+        worth = count * share * (1 - share) / means.var(ddof=1) * narrower**2
+        trials = max(trials, float(worth))
+    low, high = _wilson_ends(share, trials, confidence)
+    if not trusted:
+        exact = _exact_ends(share, count, confidence)
+        low, high = min(low, exact[0]), max(high, exact[1])
+    return Estimate(
+        value=share,
+        low=low,
+        high=high,
+        n=count,
+        measurements=len(values),
+        confidence=confidence,
+        method="Wilson, effective n" if trusted else "wider of Wilson and exact, n = clusters",
+    )
 
 
 def outcomes(after: Sequence[float] | Array, before: Sequence[float] | Array) -> Array:
@@ -139,13 +218,9 @@ def win_rate(
     prompts: Sequence[Any],
     *,
     confidence: float = 0.95,
-    seed: int = 0,
 ) -> Estimate:
-    """How often `after` beats `before` on the same prompt and noise; ties half.
-
-    The interval resamples prompts (reliability notes §6.2).
-    """
-    return cluster_mean(outcomes(after, before), prompts, confidence=confidence, seed=seed)
+    """How often `after` beats `before` on the same prompt and noise; ties half, prompts count."""
+    return cluster_share(outcomes(after, before), prompts, confidence=confidence)
 
 
 def wilson(successes: float, trials: int, *, confidence: float = 0.95) -> Estimate:
@@ -160,20 +235,34 @@ def wilson(successes: float, trials: int, *, confidence: float = 0.95) -> Estima
         need="at least one trial, and successes between 0 and trials",
         fix="Count again.",
     )
-    z = float(scipy_stats.norm.ppf(0.5 + confidence / 2))
     share = successes / trials
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
-    half /= 1 + z * z / trials
+    low, high = _wilson_ends(share, trials, confidence)
     return Estimate(
         value=share,
-        low=max(0.0, float(centre - half)),
-        high=min(1.0, float(centre + half)),
+        low=low,
+        high=high,
         n=trials,
         measurements=trials,
         confidence=confidence,
         method="Wilson",
     )
+
+
+def _wilson_ends(share: float, trials: float, confidence: float) -> tuple[float, float]:
+    """Wilson's interval (1927); `trials` may be a fraction."""
+    z = float(scipy_stats.norm.ppf(0.5 + confidence / 2))
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
+    half /= 1 + z * z / trials
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def _exact_ends(share: float, trials: int, confidence: float) -> tuple[float, float]:
+    """Clopper and Pearson's interval (1934), never too narrow; wins may be fractions (ties)."""
+    wins, tail = share * trials, (1 - confidence) / 2
+    low = scipy_stats.beta(wins, trials - wins + 1).ppf(tail) if wins > 0 else 0.0
+    high = scipy_stats.beta(wins + 1, trials - wins).ppf(1 - tail) if wins < trials else 1.0
+    return float(low), float(high)
 
 
 def comparisons_needed(win_rate: float, *, power: float = 0.8, confidence: float = 0.95) -> int:

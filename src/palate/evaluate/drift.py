@@ -134,6 +134,8 @@ def _ratio(before: Array, after: Array, prompts: Sequence[str], *, draws: int = 
         # A resample in which nothing varied before says nothing about the ratio.
         ratios.append(new[picked].mean(axis=1)[below > 0] / below[below > 0])
     low, high = np.percentile(np.concatenate(ratios), [2.5, 97.5])
+    if len(names) == 1:
+        low, high = -np.inf, np.inf
     return Estimate(
         value=float(new.mean() / old.mean()),
         low=float(low),

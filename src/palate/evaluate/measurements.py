@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from palate.core.files import write_atomic
+from palate.core.plain import plain
 from palate.core.stats import outcomes
 
 Array = NDArray[np.float64]
@@ -60,8 +61,8 @@ class Measurements:
                 "prompt": prompt,
                 "index": self.indices[at],
                 "scorer": scorer,
-                "before": _plain(before[at]),
-                "after": _plain(after[at]),
+                "before": plain(float(before[at])),
+                "after": plain(float(after[at])),
                 "outcome": float(won[at]),
                 "broken_before": bool(self.broken_before[at]),
                 "broken_after": bool(self.broken_after[at]),
@@ -77,7 +78,7 @@ class Measurements:
             "prompts": list(self.prompts),
             "indices": list(self.indices),
             "scores": {
-                name: {"before": [_plain(x) for x in old], "after": [_plain(x) for x in new]}
+                name: {"before": plain(old.tolist()), "after": plain(new.tolist())}
                 for name, (old, new) in self.scores.items()
             },
             "broken_before": self.broken_before.tolist(),
@@ -140,11 +141,6 @@ def png(picture: Picture) -> bytes:
 def _picture(path: Path) -> Picture:
     with Image.open(path, formats=("PNG",)) as image:
         return np.asarray(image.convert("RGB"), dtype=np.uint8)
-
-
-def _plain(number: float) -> float | None:
-    """JSON has no NaN: a score that is not finite is null."""
-    return float(number) if np.isfinite(number) else None
 
 
 def _scores(numbers: list[float | None]) -> Array:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from palate.core.files import damage, new_folder, read_json, write_json
+from palate.core.plain import plain
 from palate.core.problems import DataError, StateError, require
 from palate.core.stats import Estimate
 from palate.evaluate.drift import Drift
@@ -105,7 +106,7 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pictures, as plain values."""
-        return {
+        values = {
             "format": FORMAT,
             "standing": self.standing,
             "missing": list(self.missing),
@@ -124,6 +125,7 @@ class Evaluation:
             "seconds": self.seconds,
             "provenance": dict(self.provenance),
         }
+        return plain(values)
 
     def save(self, folder: Path) -> None:
         """Write numbers and shown pictures into a folder that appears whole or not at all.
@@ -190,7 +192,7 @@ class Evaluation:
 
 def _drift(values: Mapping[str, Any]) -> Drift:
     given: dict[str, Any] = {
-        name: Estimate(**value) if isinstance(value, dict) else value
+        name: Estimate.from_json(value) if isinstance(value, dict) else value
         for name, value in values.items()
     }
     return Drift(**given)

@@ -67,7 +67,7 @@ class Opinion:
         """Read an opinion back from its plain values."""
         known = {field.name for field in fields(cls)}
         given: dict[str, Any] = {
-            name: Estimate(**value) if isinstance(value, dict) else value
+            name: Estimate.from_json(value) if isinstance(value, dict) else value
             for name, value in values.items()
             if name in known
         }

@@ -11,6 +11,7 @@ from palate.core.stats import Estimate
 
 MINUS = "\u2212"
 _DASH = "\u2013"
+_NO_INTERVAL = "no interval from one prompt"
 # Characters that reorder or hide the text around them, beside the control characters.
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 # Joiners only shape emoji and words: many languages need them.
@@ -44,7 +45,8 @@ def change(ratio: Estimate) -> tuple[str, str]:
     """A ratio of means as a change in percent, and its interval."""
     value, low, high = (100 * (end - 1) for end in (ratio.value, ratio.low, ratio.high))
     digits = 1 if abs(value) < 10 else 0
-    return f"{signed(value, digits)} %", f"{signed(low, digits)} to {signed(high, digits)} %"
+    ends = f"{signed(low, digits)} to {signed(high, digits)} %" if ratio.bounded else _NO_INTERVAL
+    return f"{signed(value, digits)} %", ends
 
 
 def drifted(share: float) -> str:
@@ -66,7 +68,7 @@ def difference(estimate: Estimate) -> tuple[str, str]:
     """A difference with its sign, and its interval."""
     ends = (estimate.value, estimate.low, estimate.high)
     value, low, high = (f"+{number(end)}" if end > 0 else number(end) for end in ends)
-    return value, f"{low} to {high}"
+    return value, f"{low} to {high}" if estimate.bounded else _NO_INTERVAL
 
 
 def probability(value: float) -> str:

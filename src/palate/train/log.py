@@ -4,7 +4,6 @@ Training itself never prints. It sends events, and whoever started it shows them
 """
 
 import json
-import math
 import os
 import sys
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import IO, Any, Literal, Protocol, Self, final
 from rich.console import Console as Terminal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from palate.core.plain import plain
 from palate.core.problems import MissingExtra
 
 Kind = Literal[
@@ -55,7 +55,7 @@ class RowLog:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row. Numbers that are not finite become null: JSON has no word for them."""
-        self._file.write(json.dumps(_plain(row), allow_nan=False).encode() + b"\n")
+        self._file.write(json.dumps(plain(row), allow_nan=False).encode() + b"\n")
         self._file.flush()
 
     def position(self) -> int:
@@ -199,13 +199,3 @@ class Console:
 def console(stream: IO[str] | None = None) -> Console:
     """A screen for the events of a training; a context manager that is called with each."""
     return Console(stream)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
