@@ -70,7 +70,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         _discard(temporary)
         raise _refused(path, error) from error
@@ -170,6 +170,15 @@ def sweep(folder: Path) -> int:
     return len(left) + len(aside)
 
 
+def sync_folder(folder: Path) -> None:
+    """Force a rename itself to disk; without it a power cut may undo the name."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors as safetensors, atomically.
 
@@ -185,7 +194,7 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except (OSError, SafetensorError) as error:
         _discard(temporary)
         raise _refused(path, error) from error
@@ -261,17 +270,8 @@ def _put_in_place(new: Path, path: Path) -> None:
         if aside.exists():
             os.replace(aside, path)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force a rename itself to disk; without it a power cut may undo the name."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _refused(path: Path, error: Exception) -> StateError:

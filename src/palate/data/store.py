@@ -19,10 +19,10 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from palate.core.files import UNFINISHED, digest_file, new_folder, sweep, write_json
+from palate.core.files import UNFINISHED, digest_file, new_folder, sweep, sync_folder, write_json
+from palate.core.lock import sole_writer
 from palate.core.problems import DataError, require
 from palate.data.comparison import Comparison, ImageRef, from_json
-from palate.data.lock import sole_writer
 from palate.data.pack import write_pack
 from palate.data.shelf import PICTURES, Shelf
 
@@ -179,7 +179,7 @@ class Store:
                 files = self._part_files()
                 number = int(files[-1].name[:6]) + 1 if files else 1
                 os.replace(temporary, self._parts / f"{number:06d}-{total.hexdigest()}.jsonl")
-                _sync(self._parts)
+                sync_folder(self._parts)
                 known |= fresh
             else:
                 temporary.unlink()
@@ -261,12 +261,3 @@ def digest_rows(rows: Sequence[Comparison]) -> str:
     for row in rows:
         total.update(row.digest().encode())
     return total.hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    """Force a new name to disk; a power cut may otherwise undo it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

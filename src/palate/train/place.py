@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import final
 
 from palate.core.files import sweep, write_atomic
+from palate.core.lock import sole_writer
 from palate.core.problems import StateError, require
-from palate.data.lock import sole_writer
 from palate.train.log import Event, RowLog
 from palate.train.run import Run
 
