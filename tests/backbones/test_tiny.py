@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from palate import backbones
 from palate.backbones import tiny
 from palate.backbones.lessons import Plan
 from palate.backbones.pretraining import pretrain
@@ -35,7 +36,7 @@ def small():
     """The shipped pipeline, loaded as anybody would, with warnings as errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return StableDiffusionPipeline.from_pretrained(tiny.shipped())
+        return StableDiffusionPipeline.from_pretrained(backbones.shipped())
 
 
 def toy_pictures(purpose: str, n: int) -> tuple[np.ndarray, list[str]]:
@@ -95,9 +96,9 @@ def test_an_unknown_size_names_the_sizes():
 
 
 def test_a_missing_model_says_how_to_get_one(monkeypatch, tmp_path):
-    monkeypatch.setattr(tiny, "SHIPPED", tmp_path / "nowhere")
+    monkeypatch.setattr(backbones, "SHIPPED", tmp_path / "nowhere")
     with pytest.raises(WeightsError, match=r"palate world pretrain"):
-        tiny.shipped()
+        backbones.shipped()
 
 
 def test_pretraining_interrupted_and_resumed_ends_with_the_same_weights(tmp_path):
@@ -146,7 +147,7 @@ def test_a_work_folder_of_another_training_is_refused(tmp_path):
 
 
 def test_the_shipped_model_has_the_parts_of_stable_diffusion_and_fits_in_ten_megabytes(small):
-    folder = tiny.shipped()
+    folder = backbones.shipped()
     index = json.loads((folder / "model_index.json").read_text())
     assert index["_class_name"] == "StableDiffusionPipeline"
     assert {name for name in index if (folder / name).is_dir()} == PARTS

@@ -20,7 +20,9 @@ from palate.backbones.backbone import (
 )
 from palate.core.problems import WeightsError, nearest, require, unknown
 
-__all__ = ["FAMILIES", "Adapter", "Backbone", "Condition", "Precision", "load"]
+__all__ = ["FAMILIES", "Adapter", "Backbone", "Condition", "Precision", "load", "shipped"]
+
+SHIPPED = Path(__file__).parent / "shipped"
 
 
 def _stable_diffusion(folder: Any, **settings: Any) -> Backbone:
@@ -61,7 +63,7 @@ def load(
         raise unknown("precision", precision, PRECISIONS)
     from palate.backbones.folder import Folder
 
-    folder = Folder.open(_shipped() if str(model) == "shipped" else model)
+    folder = Folder.open(shipped() if str(model) == "shipped" else model)
     guess = nearest(folder.family, FAMILIES)
     require(
         folder.family in FAMILIES,
@@ -81,7 +83,17 @@ def load(
     )
 
 
-def _shipped() -> Path:
-    from palate.backbones import tiny
+def shipped() -> Path:
+    """The folder of the model that ships with the package.
 
-    return tiny.shipped()
+    Raises:
+        WeightsError: when the package was installed without it.
+    """
+    require(
+        (SHIPPED / "model_index.json").is_file(),
+        got=f"no model_index.json in {SHIPPED}",
+        need="the small pipeline that ships with palate",
+        fix="Install the package again, or make the folder with `palate world pretrain`",
+        kind=WeightsError,
+    )
+    return SHIPPED

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, cast, final
 
 import numpy as np
@@ -25,14 +24,13 @@ from diffusers import (
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from palate.core.problems import WeightsError, require, unknown
+from palate.core.problems import unknown
 from palate.core.streams import Streams
 
 START, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 PIXELS = 64
 MOST_TOKENS = 24
 Pipeline = StableDiffusionPipeline
-SHIPPED = Path(__file__).parent / "shipped"
 _BATCH = 20
 
 
@@ -58,22 +56,6 @@ SIZES = {
     "shipped": Size(autoencoder=(16, 24, 48), unet=(40, 64, 64), text=96, layers=2),
     "micro": Size(autoencoder=(8, 8, 8), unet=(8, 16), text=16, layers=1),
 }
-
-
-def shipped() -> Path:
-    """The folder of the model that ships with the package.
-
-    Raises:
-        WeightsError: when the package was installed without it.
-    """
-    require(
-        (SHIPPED / "model_index.json").is_file(),
-        got=f"no model_index.json in {SHIPPED}",
-        need="the small pipeline that ships with palate",
-        fix="Install the package again, or make the folder with `palate world pretrain`",
-        kind=WeightsError,
-    )
-    return SHIPPED
 
 
 def build(

@@ -160,7 +160,7 @@ def _weight_files(model: str) -> tuple[Path, ...]:
     Raises:
         WeightsError: when the model's folder cannot be used.
     """
-    from palate.backbones.tiny import shipped
+    from palate.backbones import shipped
 
     path = Folder.open(shipped() if model == "shipped" else model).path
     files = [

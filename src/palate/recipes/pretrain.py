@@ -17,9 +17,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from palate.backbones import shipped
 from palate.backbones.lessons import Plan
 from palate.backbones.pretraining import pretrain as train_pipeline
-from palate.backbones.tiny import MOST_TOKENS, PIXELS, Pipeline, shipped
+from palate.backbones.tiny import MOST_TOKENS, PIXELS, Pipeline
 from palate.core.files import digest_file, write_json
 from palate.core.record import code_state, versions
 from palate.recipes.sampling import measure, save_grid
