@@ -91,6 +91,9 @@ class Micro:
     def embed(self, prompts):
         raise NotImplementedError
 
+    def token_counts(self, prompts):
+        raise NotImplementedError
+
     def export(self, folder: Folder):
         raise NotImplementedError
 

@@ -1,10 +1,15 @@
 """The cache: a hit when nothing that matters has changed, a miss when anything has."""
 
+import dataclasses
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
 
 from palate.backbones import load
+from palate.core.lock import sole_writer
+from palate.core.problems import HealthStop, SettingError
 from palate.core.streams import Streams
 from palate.data.pairs import PreferencePairs
 from palate.train.batch import Batches
@@ -67,9 +72,9 @@ def test_latents_depend_on_the_autoencoder_and_where_it_ran(change, backbone):
 
 @pytest.mark.parametrize(
     "change",
-    [{"digests": {"text_encoder": "x"}}, {"digests": {"tokenizer": "x"}}, {"precision": "bf16"}],
+    [{"digests": {"text_encoder": "x"}}, {"digests": {"tokenizer": "x"}}, {"device": "cuda"}],
 )
-def test_embeddings_depend_on_encoder_tokenizer_and_precision(change, backbone):
+def test_embeddings_depend_on_encoder_tokenizer_and_device(change, backbone):
     assert explain(prompt_factors(backbone), prompt_factors(Told(backbone, **change)))
 
 
@@ -78,6 +83,8 @@ def test_nothing_depends_on_the_network_that_is_trained(backbone):
     other = Told(backbone, digests={"unet": "x", "scheduler": "y"})
     assert latent_factors(backbone, 64) == latent_factors(other, 64)
     assert prompt_factors(backbone) == prompt_factors(other)
+    # Text is embedded in float32 whatever the network that is trained computes in.
+    assert prompt_factors(backbone) == prompt_factors(Told(backbone, precision="bf16"))
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone", "card"])
@@ -100,8 +107,116 @@ def test_a_damaged_shard_is_computed_again(damage, backbone, pairs, tmp_path):
     again, said = fill(tmp_path, backbone, pairs)
     assert "rebuilt" in said[0]
     assert "damaged" in said[0]
+    assert again.used == cache.used
     after = again.latents.rows([name])
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_row_does_not_depend_on_what_else_was_missing(backbone, pairs, tmp_path):
+    """At once, or in two goes of other sizes, or from behind: every byte is the same."""
+    some = list(pairs)[:7]
+    caches = []
+    ways = {"once": [some], "two": [some[5:], some], "many": [[pair] for pair in some[::-1]]}
+    for name, goes in ways.items():
+        cache = Cache(tmp_path / name, backbone, 64)
+        for part in goes:
+            cache.fill(backbone, part, Pictures(), pairs.image, lambda _: None)
+        cache.fill(backbone, some, Pictures(), pairs.image, lambda _: None)
+        caches.append(cache)
+    names = [View().name(pair.chosen) for pair in some]
+    prompts = [f"prompt:{pair.prompt}" for pair in some]
+    first = {**caches[0].latents.rows(names), **caches[0].prompts.rows(prompts)}
+    for other in caches[1:]:
+        found = {**other.latents.rows(names), **other.prompts.rows(prompts)}
+        assert all(torch.equal(first[key], found[key]) for key in first)
+    assert len({cache.used for cache in caches}) == 1
+    assert caches[0].facts()["used"] == caches[0].used
+
+
+def test_the_digest_of_the_rows_used_sees_a_bit(tmp_path):
+    racks = []
+    for name, value in (("a", 1.0), ("b", 1.0), ("c", 1.0 + 2**-23)):
+        rack = Rack(tmp_path / name, {"a": 1})
+        rack.add(["x", "y"], {"t": torch.tensor([[value], [2.0]])}, {"bad": "not finite"})
+        racks.append(rack.digest(["x", "bad"]))
+    assert racks[0] == racks[1] != racks[2]
+
+
+def test_rows_of_other_pictures_are_new_not_rebuilt(backbone, pairs, tmp_path):
+    """Only what stood there under other factors was rebuilt."""
+    fill(tmp_path, backbone, pairs)
+    said: list[str] = []
+    cache = Cache(tmp_path, backbone, 32)
+    cache.fill(backbone, list(pairs)[4:8], Pictures(), pairs.image, said.append)
+    words = "latents: 0 reused, 4 rebuilt (resolution changed 64 to 32), 4 computed (new)"
+    assert said[0] == words
+
+
+def test_a_side_that_does_not_fit_the_autoencoder_is_refused_at_once(backbone, tmp_path):
+    with pytest.raises(SettingError, match="multiples of"):
+        Cache(tmp_path, backbone, 63)
+    assert not list(tmp_path.iterdir())
+
+
+def test_prompts_that_are_cut_are_counted_and_said(backbone, pairs, tmp_path):
+    some = list(pairs)[:4]
+    some[1] = dataclasses.replace(some[1], prompt="a red thing " * 40)
+    warned: list[str] = []
+    cache = Cache(tmp_path, backbone, 64)
+    cache.fill(backbone, some, Pictures(), pairs.image, lambda _: None, warned.append)
+    _, read = backbone.token_counts(["a"])
+    many = len({pair.prompt for pair in some})
+    assert warned == [f"1 of {many} prompts are longer than {read} tokens and were cut."]
+    assert cache.facts()["prompts"]["cut"] == 1
+
+
+def test_dropping_captions_without_a_sound_empty_prompt_is_refused(backbone, pairs, tmp_path):
+    cache, _ = fill(tmp_path, backbone, pairs)
+    cache.prompts.refused["prompt:"] = "not finite"
+    Batches(cache=cache, pictures=Pictures(), streams=Streams(1))
+    with pytest.raises(HealthStop, match="empty prompt"):
+        Batches(cache=cache, pictures=Pictures(), streams=Streams(1), caption_dropout=0.1)
+
+
+def hold(folder, held, go) -> None:
+    """Another process that writes to a rack until it is told to go."""
+    with sole_writer(folder / "lock"):
+        (folder / ".unfinished-of-another").write_text("half")
+        held.set()
+        go.wait(20)
+
+
+def test_a_second_run_waits_for_the_first_and_leaves_its_files_alone(tmp_path):
+    rack, said = Rack(tmp_path, {"a": 1}), []
+    context = multiprocessing.get_context("fork")
+    held, go = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(rack.folder, held, go))
+    other.start()
+    assert held.wait(20)
+    half = rack.folder / ".unfinished-of-another"
+    Rack(tmp_path, {"a": 1})
+    assert half.is_file()
+
+    def tell(text: str) -> None:
+        said.append(text)
+        assert half.is_file()
+        go.set()
+
+    with rack.writing(tell):
+        assert not half.exists()
+    other.join()
+    assert len(said) == 1
+    assert f"process {other.pid}" in said[0]
+    assert said[0].startswith("Waiting for")
+
+
+def test_what_another_run_made_meanwhile_is_taken_in(tmp_path):
+    first, second = Rack(tmp_path, {"a": 1}), Rack(tmp_path, {"a": 1})
+    with first.writing(print):
+        first.add(["x"], {"t": torch.tensor([[1.0]])}, {})
+    assert "x" not in second
+    with second.writing(print):
+        assert "x" in second
 
 
 def test_rows_come_back_in_the_order_asked(tmp_path):
@@ -124,8 +239,6 @@ def test_a_wide_picture_is_cut_in_the_window_asked_for():
 
 def test_both_pictures_of_a_pair_are_looked_at_alike(backbone, pairs, tmp_path):
     """Pitfall 12: a pair of one picture with itself gives equal latents at every visit."""
-    import dataclasses
-
     pictures = Pictures(flip=True, crop="random")
     cache, _ = fill(tmp_path, backbone, pairs, pictures)
     same = [dataclasses.replace(p, rejected=p.chosen) for p in list(pairs)[:6]]

@@ -215,6 +215,10 @@ class Backbone(Protocol):
         """What the network needs to know of the prompts; the empty prompt is allowed."""
         ...
 
+    def token_counts(self, prompts: Sequence[str]) -> tuple[list[int], int]:
+        """Tokens of each prompt, and how many are read; what is beyond is cut off."""
+        ...
+
     def predict(
         self,
         noisy: Float[Tensor, " b c y x"],

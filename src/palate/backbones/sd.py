@@ -62,6 +62,12 @@ class TextEncoder:
         self._tokenizer, self._network = tokenizer, network
         self._tokens = min(tokenizer.model_max_length, network.config.max_position_embeddings)
 
+    def token_counts(self, prompts: Sequence[str]) -> tuple[list[int], int]:
+        """Tokens of each prompt with its start and end, and how many the encoder reads."""
+        # Not verbose: the tokenizer would itself warn of prompts that are too long, only once.
+        found = self._tokenizer(list(prompts), truncation=False, verbose=False)
+        return [len(tokens) for tokens in found["input_ids"]], self._tokens
+
     def __call__(self, prompts: Sequence[str]) -> Float[Tensor, " b tokens width"]:
         """Embed prompts; words beyond the encoder's length are cut off, as diffusers does."""
         tokens = self._tokenizer(
@@ -178,6 +184,10 @@ class StableDiffusion:
     def embed(self, prompts: Sequence[str]) -> Condition:
         """One vector per token of each prompt."""
         return Condition({"text": _held(self._text, "text_encoder")(prompts)})
+
+    def token_counts(self, prompts: Sequence[str]) -> tuple[list[int], int]:
+        """Tokens of each prompt with its start and end, and how many are read; more are cut."""
+        return _held(self._text, "text_encoder").token_counts(prompts)
 
     def predict(
         self,

@@ -8,12 +8,15 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from palate.core.problems import StateError
+
+_TRY_EVERY = 0.5
 
 
 @contextmanager
@@ -46,6 +49,26 @@ def sole_writer(path: Path) -> Generator[None]:
         finally:
             file.seek(0)
             file.truncate()
+
+
+@contextmanager
+def patient_writer(path: Path, tell: Callable[[str], None]) -> Generator[None]:
+    """Hold the lock file for the length of the block, after waiting for whoever holds it.
+
+    `tell` hears once who is waited for.
+    """
+    with ExitStack() as stack:
+        waited = False
+        while True:
+            try:
+                stack.enter_context(sole_writer(path))
+                break
+            except StateError:
+                if not waited:
+                    tell(f"Waiting for {_holder(path)}, which is writing to {path.parent}.")
+                waited = True
+                time.sleep(_TRY_EVERY)
+        yield
 
 
 def _holder(path: Path) -> str:

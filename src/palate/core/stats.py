@@ -69,9 +69,11 @@ class Estimate:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Read an estimate back. Raises TypeError where it is not whole."""
-        unknown = {"low": -np.inf, "high": np.inf}
-        ends = {name: end for name, end in unknown.items() if values.get(name, 0) is None}
-        return cls(**{**values, **ends})
+        given: dict[str, Any] = dict(values)
+        for name, end in {"low": -np.inf, "high": np.inf}.items():
+            if name in given and given[name] is None:
+                given[name] = end
+        return cls(**given)
 
 
 def cluster_means(values: Sequence[float] | Array, clusters: Sequence[Any]) -> Array:

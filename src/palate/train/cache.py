@@ -17,13 +17,16 @@ from PIL import Image
 from torch import Tensor
 
 from palate.backbones.backbone import Backbone
+from palate.core.files import digest_json
 from palate.data.pairs import Pair
 from palate.train.groups import Pictures
 from palate.train.rack import ROWS_PER_SHARD, Rack
 
 # Raise it when pictures or prompts are prepared differently: it is part of every key.
-PREPARATION = 1
-ROWS_AT_ONCE = 16
+PREPARATION = 2
+# Every call has exactly so many rows, the last ones repeated: another number of rows may change
+# the last digits, and then a row would depend on what was missing when it was made.
+ROWS_AT_ONCE = 8
 # Scaled latents of real autoencoders stay within ±30; far beyond is an overflow, not a picture.
 LARGEST_LATENT = 1000.0
 MIDDLE = 1
@@ -78,11 +81,20 @@ class Cache:
     Attributes:
         latents: Rows `mean` and `std` per view of a picture.
         prompts: Rows of embeddings per prompt.
+        cut: How many of the prompts asked for are longer than the model reads.
+        used: Digest of all rows asked for; None before `fill`.
     """
 
     def __init__(self, folder: Path, backbone: Backbone, side: int) -> None:
-        """Open both racks for this model and resolution, checking digests."""
+        """Open both racks for this model and resolution, checking digests.
+
+        Raises:
+            SettingError: when the side does not fit the autoencoder.
+        """
+        backbone.latent_shape(side, side)
         self.side = side
+        self.cut = 0
+        self.used: str | None = None
         self.latents = Rack(folder / "latents", latent_factors(backbone, side))
         self.prompts = Rack(folder / "prompts", prompt_factors(backbone))
 
@@ -93,8 +105,12 @@ class Cache:
         pictures: Pictures,
         read: ReadPicture,
         tell: Tell,
+        warn: Tell | None = None,
     ) -> None:
-        """Compute what is missing for these pairs, and say what was reused and what was not."""
+        """Compute what is missing for these pairs, and say what was reused and what was not.
+
+        `warn` hears of prompts that are longer than the model reads; without it, `tell` does.
+        """
         every = list(pairs)
         shown = {name for pair in every for name in (pair.chosen, pair.rejected)}
         names = {view.name(name): (name, view) for name in shown for view in views(pictures)}
@@ -107,6 +123,17 @@ class Cache:
             self.prompts, prompts, tell, "prompts",
             lambda part: dict(backbone.embed(list(part)).tensors),
         )  # fmt: skip
+        self.used = digest_json(
+            [self.latents.digest(sorted(names)), self.prompts.digest(sorted(prompts))]
+        )
+        lengths, read_tokens = backbone.token_counts(list(prompts.values()))
+        self.cut = sum(length > read_tokens for length in lengths)
+        if self.cut:
+            many = len({pair.prompt for pair in every})
+            text = (
+                f"{self.cut} of {many} prompts are longer than {read_tokens} tokens and were cut."
+            )
+            (warn or tell)(text)
 
     def refusal(self, pair: Pair, pictures: Pictures) -> str | None:
         """Why a pair cannot be trained on, or None."""
@@ -124,7 +151,8 @@ class Cache:
         """What the rows depend on and how many there are, for the record."""
         return {
             "latents": {"rows": len(self.latents), **self.latents.factors},
-            "prompts": {"rows": len(self.prompts), **self.prompts.factors},
+            "prompts": {"rows": len(self.prompts), "cut": self.cut, **self.prompts.factors},
+            "used": self.used,
         }
 
 
@@ -137,7 +165,8 @@ def latent_factors(backbone: Backbone, side: int) -> dict[str, Any]:
     """Everything latents depend on besides the picture and how it is looked at."""
     return {
         "autoencoder": backbone.digests["vae"],
-        "arithmetic": "fp32",
+        "arithmetic": "fp32, no tf32",
+        "rows at once": ROWS_AT_ONCE,
         "device": backbone.device.type,
         "resolution": side,
         "resize": "lanczos, short side",
@@ -156,7 +185,9 @@ def prompt_factors(backbone: Backbone) -> dict[str, Any]:
     }
     return {
         **parts,
-        "arithmetic": backbone.precision,
+        # Whatever the network that is trained computes in.
+        "arithmetic": "fp32, no tf32",
+        "rows at once": ROWS_AT_ONCE,
         "device": backbone.device.type,
         "preparation": PREPARATION,
     }
@@ -174,25 +205,56 @@ def _fill(
     what: str,
     make: Callable[[list[Any]], dict[str, Tensor]],
 ) -> None:
-    """Make the missing rows of a rack, a shard at a time."""
-    missing = rack.missing(list(wanted))
+    """Make the missing rows of a rack; only one process does so at a time."""
+    missing: list[str] = []
+    tail = ""
+    if rack.missing(list(wanted)):
+        with rack.writing(tell):
+            # Whoever was waited for may have made them.
+            missing = rack.missing(list(wanted))
+            tail = _origins(rack, missing)
+            _make(rack, missing, wanted, tell, what, make)
+    tell(f"{what}: {len(wanted) - len(missing)} reused{tail}")
+
+
+def _make(
+    rack: Rack,
+    missing: Sequence[str],
+    wanted: Mapping[str, Any],
+    tell: Tell,
+    what: str,
+    make: Callable[[list[Any]], dict[str, Tensor]],
+) -> None:
+    """Make rows, a shard at a time."""
     for start in range(0, len(missing), ROWS_PER_SHARD):
         part = missing[start : start + ROWS_PER_SHARD]
         if len(missing) > ROWS_PER_SHARD:
             tell(f"{what}: {start} of {len(missing)} computed")
         rows: dict[str, list[Tensor]] = {}
         for first in range(0, len(part), ROWS_AT_ONCE):
-            made = make([wanted[name] for name in part[first : first + ROWS_AT_ONCE]])
+            asked = [wanted[name] for name in part[first : first + ROWS_AT_ONCE]]
+            made = make([*asked, *[asked[-1]] * (ROWS_AT_ONCE - len(asked))])
             for key, tensor in made.items():
-                rows.setdefault(key, []).append(tensor.detach().cpu())
+                rows.setdefault(key, []).append(tensor[: len(asked)].detach().cpu())
         whole = {key: torch.cat(parts) for key, parts in rows.items()}
         good, refused = _judge(part, whole)
         index = torch.tensor(good, dtype=torch.long)
         rack.add([part[i] for i in good], {key: t[index] for key, t in whole.items()}, refused)
-    reason = rack.relative() if missing else None
-    why = f"{rack.damaged} damaged" if rack.damaged else reason or "new"
-    tail = f", {len(missing)} {'rebuilt' if rack.damaged or reason else 'computed'} ({why})"
-    tell(f"{what}: {len(wanted) - len(missing)} reused{tail if missing else ''}")
+
+
+def _origins(rack: Rack, missing: Sequence[str]) -> str:
+    """Why rows have to be made: damaged, made under other factors, or new."""
+    lost = [name for name in missing if name in rack.damaged]
+    rest = [name for name in missing if name not in rack.damaged]
+    moved, why = rack.elsewhere(rest)
+    new = len(rest) - moved
+    word = "new, or lost with a damaged shard; rebuilt" if rack.unreadable else "new"
+    counts = [
+        (len(lost), "rebuilt (damaged)"),
+        (moved, f"rebuilt ({why})"),
+        (new, f"computed ({word})"),
+    ]
+    return "".join(f", {count} {how}" for count, how in counts if count)
 
 
 def _judge(names: Sequence[str], rows: Mapping[str, Tensor]) -> tuple[list[int], dict[str, str]]:
