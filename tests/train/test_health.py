@@ -29,8 +29,8 @@ def row(**changes):
     }  # fmt: skip
 
 
-def share(value: float, low: float, high: float) -> dict:
-    return {"value": value, "low": low, "high": high, "n": 64}
+def share(value: float, low: float, high: float, n: int = 64) -> dict:
+    return {"value": value, "low": low, "high": high, "n": n}
 
 
 CHANCE = {"accuracy": share(0.52, 0.45, 0.6), "margin_low": -1e-4}
@@ -50,6 +50,9 @@ CHANCE = {"accuracy": share(0.52, 0.45, 0.6), "margin_low": -1e-4}
         ({"accuracy": share(0.97, 0.95, 1.0)}, "separable", "other than quality"),
         ({"accuracy": None}, "healthy", "1.0 % better than by the reference."),
         ({**CHANCE, "progress": 0.1}, "healthy", "Healthy"),
+        ({"accuracy": share(0.0, 0.0, 0.35, n=9)}, "healthy", "too few held-out pairs to judge"),
+        ({"accuracy": share(1.0, 0.65, 1.0, n=9)}, "healthy", "too few held-out pairs to judge"),
+        ({**CHANCE, "accuracy": share(0.5, 0.2, 0.8, n=3)}, "healthy", "too few held-out pairs"),
         ({"accuracy": share(0.97, 0.95, 1.0), "progress": 0.9}, "healthy", "Healthy"),
     ],
 )  # fmt: skip
@@ -138,13 +141,14 @@ def test_a_sound_run_is_not_stopped(seed, taught, data, tmp_path):
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_swapped_training_labels_are_caught(seed, taught, data, tmp_path):
     """Training says dark is better, the held-out pairs say bright is."""
-    _, held_out = PreferencePairs.open(data).split(by="prompt", held_out=0.2, seed=seed)
+    _, held_out = PreferencePairs.open(data).split(by="prompt", held_out=0.5, seed=seed)
     away = set(held_out.prompts)
     turned = snapshot(
         tmp_path, swapped=lambda i: f"a {WORDS[i // 2 % len(WORDS)]} thing {i // 2}" not in away
     )
     assert len(PreferencePairs.open(turned)) == PAIRS
-    found = alarms(preference(taught, turned, seed=seed), tmp_path / "out", tmp_path / "cache")
+    run = preference(taught, turned, seed=seed, **{"split.held_out": 0.5, "health.pairs": 20})
+    found = alarms(run, tmp_path / "out", tmp_path / "cache")
     assert "labels-swapped" in found
 
 

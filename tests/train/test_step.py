@@ -191,6 +191,49 @@ def test_a_full_memory_halves_the_micro_batch_or_stops_whole(place):
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."),
+        MemoryError(),
+    ],
+)
+def test_looking_without_learning_also_goes_on_with_half(error):
+    """On a CPU a full memory is a plain RuntimeError, told apart by its words."""
+    backbone, calm = Micro().move(0.02), Micro().move(0.02)
+    one, plain, calls = learner(backbone), backbone.predict, []
+
+    def full(*args):
+        calls.append(1)
+        if len(calls) == 1:
+            raise error
+        return plain(*args)
+
+    backbone.predict = full
+    found = one.look(batch(6))
+    expected = learner(calm, micro_batch=3).look(batch(6))
+    assert (one.halved, one.pairs_at_once) == (True, 3)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    calls.clear()
+    with pytest.raises(HealthStop, match="not enough memory for 3 pairs"):
+        one.look(batch(6))
+
+
+def test_another_error_is_not_taken_for_a_full_memory():
+    backbone = Micro()
+
+    def wrong(*_args):
+        raise RuntimeError("shapes do not fit")
+
+    backbone.predict = wrong
+    one = learner(backbone)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        one.look(batch(6))
+    assert not one.halved
+
+
+@pytest.mark.parametrize(
     ("schedule", "expected"),
     [("constant", [0.5, 1, 1, 1, 1, 1]), ("linear", [0.5, 1, 1, 0.75, 0.5, 0.25]),
      ("cosine", [0.5, 1, 1, 0.853553, 0.5, 0.146447])],

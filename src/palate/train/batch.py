@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from palate.backbones.backbone import Condition
+from palate.core.problems import HealthStop, require
 from palate.core.streams import Streams
 from palate.data.pairs import Pair
 from palate.train.cache import MIDDLE, WINDOWS, Cache, View, prompt_name
@@ -88,12 +89,26 @@ class Batches:
         pictures: How pictures are looked at.
         streams: The run's random streams.
         caption_dropout: Share of visits on the empty prompt.
+
+    Raises:
+        HealthStop: when captions are dropped and the empty prompt has no sound embedding.
     """
 
     cache: Cache
     pictures: Pictures
     streams: Streams
     caption_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        empty = self.cache.prompts.refused.get(prompt_name(""))
+        require(
+            self.caption_dropout == 0 or empty is None,
+            got=f"plan.caption_dropout={self.caption_dropout} and an embedding of the empty "
+            f"prompt that cannot be used ({empty})",
+            need="a text encoder that can embed the empty prompt",
+            fix="Use plan.caption_dropout=0, or mend the text encoder.",
+            kind=HealthStop,
+        )
 
     def __call__(self, pairs: Sequence[Pair], visits: Sequence[int]) -> Batch:
         """The batch of these pairs at these visits."""

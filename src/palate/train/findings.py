@@ -17,6 +17,8 @@ Row = Mapping[str, Any]
 TREND = 0.005
 EARLY = 0.5
 MEMORISED = 0.55
+# Of fewer held-out prompts even all or none may be chance, or one odd prompt.
+FEWEST_PROMPTS = 10
 CAUSES = ("labels-swapped", "labels-random")
 
 
@@ -49,6 +51,9 @@ def verdict(found: Sequence[Finding], row: Row) -> dict[str, Any]:
     # Drift may only be the consequence; the cause belongs into the same sentence.
     causes = [item.sentence for item in found[1:] if item.code in CAUSES]
     sentence = " ".join([worst.sentence, *causes])
+    if _judged(row) and too_few(row):
+        many = f"{row['pairs']} from {row['accuracy']['n']} prompts"
+        sentence += f" There are too few held-out pairs to judge learning ({many})."
     return {
         **asdict(worst),
         "sentence": sentence,
@@ -82,7 +87,7 @@ def _winner_drift(row: Row, before: Sequence[Row], limits: Limits) -> Finding | 
 def _labels(row: Row, limits: Limits) -> list[Finding | None]:
     """What the held-out accuracy says of the labels."""
     accuracy, trained = row["accuracy"], row["training_accuracy"]
-    if accuracy is None or row["progress"] == 0:
+    if not _judged(row) or too_few(row):
         return []
     share = f"{accuracy['value']:.2f} ({accuracy['low']:.2f} to {accuracy['high']:.2f})"
     share += f" on {row['pairs']} held-out pairs"
@@ -128,9 +133,19 @@ def _calm(row: Row) -> str:
     how = f"{_percent(abs(drift))} {word}" if abs(drift) >= 0.0005 else "as well as"
     text = f"Healthy: the chosen pictures are denoised {how} by the reference"
     accuracy = row["accuracy"]
-    if accuracy is None or row["progress"] == 0:
+    if not _judged(row) or too_few(row):
         return f"{text}."
     return f"{text}, and held-out accuracy is {accuracy['value']:.2f}."
+
+
+def _judged(row: Row) -> bool:
+    """Whether the check has an accuracy that training can have changed."""
+    return row["accuracy"] is not None and row["progress"] > 0
+
+
+def too_few(row: Row) -> bool:
+    """Whether the accuracy rests on too few prompts to say anything of the labels."""
+    return row["accuracy"]["n"] < FEWEST_PROMPTS
 
 
 def _percent(share: float) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from palate.core.problems import DataError, HealthStop, require
-from palate.core.stats import cluster_mean, outcomes
+from palate.core.stats import cluster_mean, cluster_share, outcomes
 from palate.core.streams import Streams
 from palate.data.pairs import Pair
 from palate.objectives import Needs
@@ -101,7 +101,9 @@ class Monitor:
     def _numbers(self) -> dict[str, Any]:
         """Drifts, margins, accuracy and saturation over all pairs and draws."""
         draws = self._run.health.draws
-        parts = [self._ask(draw, part) for draw in range(draws) for part in self._parts()]
+        parts = self._learner.or_half(
+            lambda: [self._ask(draw, part) for draw in range(draws) for part in self._parts()]
+        )
         found = {name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]}
         prompts = [pair.prompt for _ in range(draws) for pair in self._pairs]
         if not all(np.isfinite(values).all() for values in found.values()):
@@ -113,9 +115,7 @@ class Monitor:
         winner = _relative(found["chosen_error"], found["chosen_reference"])
         loser = _relative(found["rejected_error"], found["rejected_reference"])
         margin, level = found["margin"], found["level"]
-        accuracy = cluster_mean(
-            outcomes(margin, np.zeros_like(margin)), prompts, draws=BOOTSTRAP_DRAWS
-        )
+        accuracy = cluster_share(outcomes(margin, np.zeros_like(margin)), prompts)
         likely = cluster_mean(margin, prompts, draws=BOOTSTRAP_DRAWS)
         judged = self._learner.objective.needs.rejected
         low, middle, high = (float(q) for q in np.quantile(margin, [0.05, 0.5, 0.95]))
@@ -151,7 +151,7 @@ class Monitor:
         )(part)
         contrast = denoise(backbone, part, noise, BOTH)
         found = measure(contrast, objective(contrast), BOTH)
-        return {**found, "level": noise.level.double()}
+        return {**found, "level": noise.level.cpu().double()}
 
     def _bands(self, drift: np.ndarray, level: np.ndarray) -> list[float | None]:
         """Mean drift at low, middle and high noise."""

@@ -6,9 +6,9 @@ broken numbers and a full memory both leave weights and optimizer exactly as the
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import torch
 from torch import Tensor
@@ -22,6 +22,10 @@ from palate.train.denoise import denoise
 from palate.train.groups import Plan
 from palate.train.noise import NoiseSource
 from palate.train.optimizer import Optimizer
+
+Answer = TypeVar("Answer")
+# What a full memory says on a CPU, where torch has no class of its own for it.
+_FULL = ("can't allocate memory", "not enough memory")
 
 
 @final
@@ -81,7 +85,7 @@ class Learner:
             batch = batch.rows([i for i, name in enumerate(batch.ids) if name not in broken])
         if not len(batch):
             return Outcome(pairs=0, rate=rate, skipped="no pair was finite", culprits=broken)
-        measures = self._gradients_or_half(batch, number)
+        measures = self.or_half(lambda: self._gradients(batch, number))
         found = _culprits(batch, measures["loss"])
         if not bool(torch.isfinite(measures["loss"]).all()):
             self.optimizer.clear()
@@ -99,9 +103,16 @@ class Learner:
             measures=measures,
         )
 
-    @torch.no_grad()
     def look(self, batch: Batch) -> dict[str, Tensor]:
-        """Per-pair numbers of a batch, without learning from it."""
+        """Per-pair numbers of a batch, without learning from it.
+
+        Raises:
+            HealthStop: when memory runs out twice.
+        """
+        return self.or_half(lambda: self._look(batch))
+
+    @torch.no_grad()
+    def _look(self, batch: Batch) -> dict[str, Tensor]:
         found: list[dict[str, Tensor]] = []
         for part in batch.parts(self.pairs_at_once):
             contrast = denoise(self.backbone, part, self.source(part), self.objective.needs)
@@ -124,20 +135,29 @@ class Learner:
         if state["scaler"]:
             self.scaler.load_state_dict(dict(state["scaler"]))
 
-    def _gradients_or_half(self, batch: Batch, number: int) -> dict[str, Tensor]:
+    def or_half(self, work: Callable[[], Answer]) -> Answer:
+        """Do some work; where memory runs out, once more with half the pairs at once.
+
+        Raises:
+            HealthStop: when that was not enough, or has been done before.
+        """
         try:
-            return self._gradients(batch, number)
-        except torch.OutOfMemoryError:
+            return work()
+        except (RuntimeError, MemoryError) as error:
             self.optimizer.clear()
+            if not is_full(error):
+                raise
             if self.halved or self.pairs_at_once == 1:
                 raise _full(self.pairs_at_once) from None
         self.halved, self.pairs_at_once = True, math.ceil(self.pairs_at_once / 2)
         if self.backbone.device.type == "cuda":
             torch.cuda.empty_cache()
         try:
-            return self._gradients(batch, number)
-        except torch.OutOfMemoryError:
+            return work()
+        except (RuntimeError, MemoryError) as error:
             self.optimizer.clear()
+            if not is_full(error):
+                raise
             raise _full(self.pairs_at_once) from None
 
     def _gradients(self, batch: Batch, number: int) -> dict[str, Tensor]:
@@ -166,7 +186,9 @@ class Learner:
             if math.isfinite(norm):
                 self.scaler.step(self.optimizer.inner)
             self.scaler.update()
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not is_full(error):
+                raise
             raise _full(self.pairs_at_once) from None
         finally:
             self.optimizer.clear()
@@ -177,6 +199,13 @@ class Learner:
         if self.scaler.is_enabled() and self.scaler.get_scale() >= 1.0:
             return "loss scale lowered"
         return "gradient is not finite"
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on any device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL)
 
 
 def measure(contrast: Contrast, verdict: Verdict, needs: Needs) -> dict[str, Tensor]:
@@ -190,7 +219,7 @@ def measure(contrast: Contrast, verdict: Verdict, needs: Needs) -> dict[str, Ten
     if rejected is not None and needs.reference:
         found |= {"rejected_gain": rejected.gain, "rejected_reference": rejected.reference_error}
         found["margin"] = contrast.margin
-    return {name: value.detach().double().cpu() for name, value in found.items()}
+    return {name: value.detach().cpu().double() for name, value in found.items()}
 
 
 def _culprits(batch: Batch, loss: Tensor) -> dict[str, str]:
