@@ -33,6 +33,16 @@ def test_a_run_printed_whole_reads_back_the_same():
     assert "logit = (beta/2) · margin" in run.to_yaml()
 
 
+@pytest.mark.parametrize(
+    "word",
+    ["08", "1e5", "12e3", "1_000", ".5", "-3", ".inf", "yes", "no", "true", "False", "null", "~",
+     "0x10", "1:30", "2024-01-01", "=", "<<", "a: b", "#x", " x ", "é", "it's", "two\nlines"],
+)  # fmt: skip
+def test_a_word_that_looks_like_something_else_stays_a_word(word):
+    run = Run.from_values({"model": word, "data": word, "adapter.targets": [word, "to_q"]})
+    assert Run.from_yaml_text(run.to_yaml()) == run
+
+
 def test_the_objective_is_recorded_whole_and_built():
     run = Run(model="m", data="d")
     assert run.values()["objective"] == {"name": "dpo", "beta": 2000.0}
@@ -53,7 +63,7 @@ def test_a_number_with_an_exponent_is_a_number():
         ("modl: x\n", r"unknown setting modl \(line 3\).*Did you mean model"),
         ("objective: {name: dop}\n", r"objective='dop' \(line 3\).*dpo, sft.*Did you mean dpo"),
         ("objective: {bta: 3}\n", r"unknown setting objective\.bta \(line 3\).*objective\.beta"),
-        ("objective: {name: sft, beta: 3}\n", r"objective\.beta \(line 3\).*no settings"),
+        ("objective: {name: sft, beta: 3}\n", r"objective\.beta \(line 3\).*no settings in"),
         ("objective:\n  name: dpo\n  beta: -1\n", r"beta=-1\.0 \(line 5\)\. Need beta > 0"),
         ("objective: {beta: x}\n", r"objective\.beta='x'.*number"),
         ("plan: &a {steps: 5}\nnoise: *a\n", r"anchor or alias.*\(line 3\)"),

@@ -22,7 +22,7 @@ from palate.train.strict import Strict, unknown_setting
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Words = Annotated[tuple[str, ...], Field(strict=False)]
-# One code per thing a check can find; `health.py` says when and in which words.
+# One code per thing a check can find; `findings.py` says when and in which words.
 CODES = (
     "winner-drift",
     "loser-worse",

@@ -28,7 +28,16 @@ from palate.train.groups import (
     Plan,
     Split,
 )
-from palate.train.strict import Lines, Strict, build, parse_yaml, read_yaml, unknown_setting, where
+from palate.train.strict import (
+    Lines,
+    Strict,
+    build,
+    parse_yaml,
+    read_yaml,
+    reads_as_word,
+    unknown_setting,
+    where,
+)
 
 BETA_CONVENTION = (
     "logit = (beta/2) · margin; margin = difference of per-element-mean squared errors (fp32)"
@@ -101,7 +110,7 @@ class Run(Strict):
 
     def to_yaml(self) -> str:
         """All settings as YAML that reads back to the same run."""
-        header = f"# {self.beta_convention}\n"
+        header = f"# {self.beta_convention}\n" if "beta" in self.objective.settings else ""
         return header + yaml.dump(self.values(), Dumper=_Dumper, sort_keys=False, width=88)
 
     @property
@@ -282,11 +291,17 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes short lists on one line."""
+    """Writes short lists on one line, and words that look like something else in quotes."""
 
 
 def _list(dumper: yaml.SafeDumper, items: Any) -> yaml.Node:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
 
 
+def _word(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = None if reads_as_word(text) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
 _Dumper.add_representer(list, _list)
+_Dumper.add_representer(str, _word)

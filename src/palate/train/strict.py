@@ -99,9 +99,14 @@ def unknown_setting(
     full = f"{group}.{guess}" if group and guess else guess
     return SettingError(
         got=f"an unknown setting {path}{where(path, lines)}",
-        need=f"one of {', '.join(sorted(known)) or 'no settings'}",
+        need=f"one of {', '.join(sorted(known))}" if known else f"no settings in {group} here",
         fix=f"Did you mean {full}?{more}" if guess else f"Remove it.{more}",
     )
+
+
+def reads_as_word(text: str) -> bool:
+    """Whether a text written without quotes is read back as that text."""
+    return isinstance(_plain_word(text), str)
 
 
 def where(path: str, lines: Lines) -> str:
@@ -197,8 +202,11 @@ def _value(node: yaml.Node, path: str, lines: dict[str, int]) -> Any:
 def _scalar(node: Any) -> Any:
     """A number, truth, nothing or word; quoted text is always a word."""
     word = str(node.value)
-    if node.style is not None:
-        return word
+    return word if node.style is not None else _plain_word(word)
+
+
+def _plain_word(word: str) -> Any:
+    """What a word without quotes means."""
     if word in {"true", "True", "false", "False"}:
         return word in {"true", "True"}
     if word in {"", "null", "Null", "~"}:
