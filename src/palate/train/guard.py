@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
+from palate.core.files import write_atomic
 from palate.core.problems import HealthStop
 
 WINDOW = 20
@@ -70,15 +71,19 @@ class Guard:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on where a checkpoint stood; the file is written again to match."""
-        self.quarantine = dict(state["quarantine"])
+        """Go on where a checkpoint stood; the file is written again to match, each pair once."""
+        # What was refused on opening stays refused: there are no rows to train on.
+        self.quarantine = {**state["quarantine"], **self.quarantine}
         self.skipped = int(state["skipped"])
         self._window = deque((tuple(entry) for entry in state["window"]), maxlen=WINDOW)
         if not self._path.is_file():
             return
         rows = [json.loads(line) for line in _whole_lines(self._path)]
-        kept = [row for row in rows if row["pair"] in self.quarantine]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        kept: dict[str, Any] = {}
+        for row in rows:
+            if row["pair"] in self.quarantine:
+                kept.setdefault(row["pair"], row)
+        write_atomic(self._path, "".join(json.dumps(row) + "\n" for row in kept.values()))
 
 
 def _whole_lines(path: Path) -> list[str]:
