@@ -156,6 +156,24 @@ def test_a_finished_run_resumes_to_the_same_end(palate, trained):
     assert (trained / "export" / "pytorch_lora_weights.safetensors").read_bytes() == before
 
 
+def test_resume_takes_the_settings_that_messages_advise(palate, trained, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(trained, copy)
+    words = ("--micro-batch", 2, "--health.stop", "false", "--plan.steps", 4, "--json")
+    answer = palate("resume", copy, *words)
+    assert answer.code == 0, answer.err
+    assert answer.json["steps"] == 4
+    assert "no longer bitwise" in answer.err
+    refused = palate("resume", copy, "--beta", 5)
+    assert refused.code == 5
+    assert "objective.beta 2000.0 to 5.0" in refused.err
+    wrong = palate("resume", copy, "--micro-bach", 2)
+    assert wrong.code == 2
+    assert "--micro-batch" in wrong.err
+
+
 def test_an_empty_folder_of_runs_says_how_to_start(palate, tmp_path):
     assert "palate train --help" in palate("runs", tmp_path).out
 

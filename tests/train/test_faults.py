@@ -171,7 +171,7 @@ def test_nothing_is_written_for_a_model_or_data_that_is_not_there(run, tmp_path)
 
 
 def test_data_with_one_prompt_cannot_be_split(run, tmp_path):
-    with pytest.raises(DataError, match="no held-out pair"):
+    with pytest.raises(DataError, match="all with the same prompt"):
         train(run.with_values({"data": str(snapshot(tmp_path, pairs=2))}), tmp_path / "out")
 
 

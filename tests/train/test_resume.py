@@ -21,7 +21,7 @@ from train.conftest import small_run
 
 # A fork is how a kill is tried without paying for a new interpreter each time.
 FORKS = pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
-CLOCKS = ("seconds", "machine", "run_digest")
+CLOCKS = ("seconds", "machine", "run", "run_digest")
 
 
 class CutError(Exception):
@@ -100,7 +100,10 @@ def test_the_same_run_twice_has_the_same_bits(run, cache, tmp_path):
     same_run(tmp_path / "one", tmp_path / "two")
 
 
-@pytest.mark.parametrize(("kind", "steps"), [("adapter", 20), ("full", 4)])
+@pytest.mark.parametrize(
+    ("kind", "steps"),
+    [("adapter", 6), ("full", 4), pytest.param("adapter", 20, marks=pytest.mark.slow)],
+)
 def test_stopping_after_every_step_changes_no_bit(kind, steps, run, cache, tmp_path):
     """A2: every checkpoint of the run that was stopped each time equals the straight run's."""
     run = often(run, steps, **({} if kind == "adapter" else {"adapter": None}))

@@ -2,9 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from palate.cli.app import Flag, examples, new_app
 from palate.cli.console import emit, say, table
+from palate.cli.flags import read_flags
 from palate.core.problems import StateError, require
 from palate.train.run import Run
 from palate.train.runs import RunState, find_runs
@@ -12,10 +16,15 @@ from palate.train.runs import RunState, find_runs
 resume = new_app(
     "resume",
     "Go on with an interrupted run, bit for bit.",
-    examples(
+    "Settings that may change, with the flags of `palate train`: longer --steps (constant\n"
+    "schedule), --micro-batch, saving, logging, and the limits under --health. Everything else\n"
+    "would make it another run and is refused.\n\n"
+    + examples(
         """
         palate resume runs/first
-        palate runs                  which runs there are, and how far they got
+        palate resume runs/first --steps 400
+        palate resume runs/first --micro-batch 2      after memory ran out
+        palate resume runs/first --health.stop false  after a guard stopped it
         """
     ),
 )
@@ -32,27 +41,36 @@ runs = new_app(
 
 
 @resume.default
-def go_on(run: Path, /, *, cache: Path | None = None, json: Flag = False) -> None:
+def go_on(
+    run: Path,
+    /,
+    *settings: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    cache: Path | None = None,
+    json: Flag = False,
+) -> None:
     """Go on with an interrupted run, bit for bit.
 
     Starts from the newest whole checkpoint; a damaged one is named and passed over.
 
     Args:
         run: The folder of the run.
-        cache: Where latents and embeddings are kept, if not beside the run.
+        *settings: Settings to change, as flags; those that would make it another run are refused.
+        cache: Where latents and embeddings are kept, if not where they were.
         json: Print the result as JSON and nothing else on stdout.
     """
     from palate.cli.train import carry_out
 
-    settings = run / "run.yaml"
+    file = run / "run.yaml"
     require(
-        settings.is_file(),
+        file.is_file(),
         got=f"no run.yaml in {run}",
         need="the folder of a run",
         fix="`palate runs` lists the runs under runs/; name another folder after it.",
         kind=StateError,
     )
-    carry_out(Run.from_yaml(settings), run, cache=cache, resume=True, json=json)
+    flags = read_flags(settings, "palate resume", ("--cache", "--json"))
+    whole = Run.from_yaml(file).with_values(flags)
+    carry_out(whole, run, cache=cache, resume=True, json=json)
 
 
 @runs.default

@@ -114,7 +114,7 @@ def carry_out(
                 "seconds": result.seconds,
                 "out": result.out,
                 "export": result.export,
-                "run_digest": whole.digest,
+                "run_digest": result.run.digest,
                 "last": result.history[-1] if result.history else None,
                 "health": result.health[-1] if result.health else None,
             }
@@ -165,7 +165,7 @@ def _method(values: Mapping[str, Any]) -> Any:
 
 def _check_data(data: str) -> None:
     """A file where a snapshot is needed: say how one becomes the other."""
-    path = Path(data)
+    path = Path(data).expanduser()
     if path.is_file():
         raise DataError(
             got=f"{path}, a file",

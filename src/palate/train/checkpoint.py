@@ -7,6 +7,7 @@ new one has been read back. Randomness needs no room in it: every draw is named 
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
@@ -14,8 +15,10 @@ from typing import Any, Literal, final
 from torch import Tensor
 
 from palate.core.files import (
+    MANIFEST,
     UNFINISHED,
     damage,
+    digest_file,
     load_weights,
     new_folder,
     read_json,
@@ -23,7 +26,7 @@ from palate.core.files import (
     sweep,
     write_json,
 )
-from palate.core.problems import StateError, require
+from palate.core.problems import DataError, StateError, require
 
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 FORMAT = 1
@@ -92,10 +95,18 @@ def save(
         fix="Use another disk; the checkpoint before this one was kept.",
         kind=StateError,
     )
-    # By step, not by date: clocks jump.
-    for old in _finished(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    _prune(path, keep)
     return path
+
+
+def settings(folder: Path) -> dict[str, Any] | None:
+    """The settings that the newest checkpoint was computed with, or None where none says so."""
+    for path in reversed(_finished(folder)):
+        with suppress(DataError, OSError, KeyError, TypeError):
+            recorded = read_json(path / MANIFEST)["files"][STATE]["sha256"]
+            if digest_file(path / STATE) == recorded:
+                return read_json(path / STATE).get("run")
+    return None
 
 
 def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -125,6 +136,22 @@ def states(folder: Path) -> tuple[CheckpointState, ...]:
         for path in sorted(folder.glob(f"{UNFINISHED}*"))
     ]
     return tuple(found)
+
+
+def _prune(newest: Path, keep: int) -> None:
+    """Keep the one just verified and the whole ones before it, `keep` together.
+
+    What lies beyond it belongs to an attempt that was given up, and what is damaged holds no
+    place: either would push out a checkpoint that works. By step, not by date: clocks jump.
+    """
+    room = keep - 1
+    for path in reversed(_finished(newest.parent)):
+        if path == newest:
+            continue
+        if room > 0 and _step(path) < _step(newest) and _wrong(path) is None:
+            room -= 1
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _state(path: Path) -> CheckpointState:

@@ -10,10 +10,28 @@ from typing import Any
 from palate.backbones.backbone import Backbone
 from palate.core.files import MANIFEST, digest_file, new_folder, read_json, write_atomic, write_json
 from palate.core.record import provenance
-from palate.train.place import EXPORT, RECORD
+from palate.train.place import EXPORT, RECORD, Place
 from palate.train.run import Run
 
 UNKNOWN = "not recorded"
+
+
+def begin_record(place: Place, run: Run, facts: Mapping[str, Any], step: int) -> None:
+    """Write down that an attempt begins, after those before it, and the settings it has.
+
+    Raises:
+        StateError: when the disk refuses.
+    """
+    attempt = {
+        **{name: value for name, value in provenance().items() if name != "versions"},
+        "from_step": step,
+        "changed": {name: {"from": old, "to": new} for name, (new, old) in place.changed.items()},
+    }
+    place.settle(run)
+    attempts = [*place.record.get("attempts", []), attempt]
+    write_record(
+        place.out, run, {**facts, "status": "running", "steps": step, "attempts": attempts}
+    )
 
 
 def write_record(out: Path, run: Run, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +111,7 @@ def card(record: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         f"digest {data.get('digest', UNKNOWN)}",
         f"- Data licence: {data.get('licence', UNKNOWN)}",
         f"- Method: {run['objective']['name']} {_settings(run['objective'])}",
-        f"- Beta: {record['beta_convention']}",
+        *([f"- Beta: {record['beta_convention']}"] if "beta" in run["objective"] else []),
         f"- Trained: {kind}, {record.get('steps', UNKNOWN)} steps of {run['plan']['batch']} pairs, "
         f"learning rate {run['plan']['learning_rate']:g}, seed {run['seed']}",
         f"- Ended: {record.get('status', UNKNOWN)}",

@@ -14,11 +14,12 @@ from palate.backbones.backbone import Backbone
 from palate.core.problems import HealthStop
 from palate.data.pairs import PreferencePairs
 from palate.train.cache import Cache
+from palate.train.changes import settled
 from palate.train.device import choose_device
 from palate.train.ending import Result, finish, leave
-from palate.train.export import write_record
+from palate.train.export import begin_record
 from palate.train.log import Event
-from palate.train.opening import open_session
+from palate.train.opening import check_pairs, open_session
 from palate.train.place import Place, as_event, claim
 from palate.train.run import Run
 from palate.train.session import Session, Tell
@@ -42,7 +43,7 @@ def train(
         out: The run's folder.
         resume: Go on with a run that is already there.
         on_event: Hears what happens; training itself never prints.
-        cache: Where latents and embeddings are kept; beside the run if not given.
+        cache: Where latents and embeddings are kept; as before, or beside the run, if not given.
 
     Raises:
         SettingError, DataError, WeightsError: before anything was trained.
@@ -50,10 +51,11 @@ def train(
         HealthStop: when a guard stopped the run; the last checkpoint is whole.
         Interrupted: after SIGTERM or SIGINT; the run can be resumed.
     """
-    tell = on_event or _nobody
+    tell, run = on_event or _nobody, settled(run)
     device = choose_device(run)
     pairs = PreferencePairs.open(Path(run.data))
-    with claim(run, out, resume=resume) as place:
+    check_pairs(run, pairs)
+    with claim(run, out, resume=resume, cache=cache) as place:
         backbone = load(
             run.model,
             adapter=run.build_adapter(),
@@ -62,24 +64,22 @@ def train(
             precision=run.plan.precision,
             gradient_checkpointing=run.plan.gradient_checkpointing,
         )
-        return learn(run, place, backbone, pairs, cache or out.parent / "cache", tell)
+        return learn(run, place, backbone, pairs, tell)
 
 
-def learn(
-    run: Run, place: Place, backbone: Backbone, pairs: PreferencePairs, cache: Path, tell: Tell
-) -> Result:
+def learn(run: Run, place: Place, backbone: Backbone, pairs: PreferencePairs, tell: Tell) -> Result:
     """Train an open model on open pairs; see `train`."""
     tell(Event(kind="open", text=f"{len(pairs)} pairs, {run.model} on {backbone.device}."))
     if (changed := as_event(place)) is not None:
         tell(changed)
-    kept = Cache(cache, backbone, run.pictures.resolution or backbone.resolution)
+    kept = Cache(place.cache, backbone, run.pictures.resolution or backbone.resolution)
     session = open_session(run, place, backbone, pairs, kept, tell)
     done = 0
     try:
         done = session.restore()
         if done == 0:
             session.begin()
-        write_record(place.out, run, {**session.facts, "status": "running", "steps": done})
+        begin_record(place, run, session.facts, done)
         done = walk(session, done)
         return finish(session, done)
     except HealthStop as stop:
@@ -107,7 +107,8 @@ def walk(session: Session, done: int) -> int:
     with Signals(noticed) as signals:
         if done == 0:
             session.check(0)
-        session.say("start", f"Training from step {done + 1} to {plan.steps}.", done)
+        left = f"Training from step {done + 1} to {plan.steps}."
+        session.say("start", left if done < plan.steps else "Every step is done already.", done)
         while done < plan.steps:
             session.learn(done)
             done += 1

@@ -4,7 +4,7 @@ Read next: `session.py`, what is open afterwards.
 """
 
 from palate.backbones.backbone import Backbone
-from palate.core.problems import HealthStop, require
+from palate.core.problems import DataError, HealthStop, require
 from palate.core.streams import Streams
 from palate.data.loader import Order
 from palate.data.pairs import PreferencePairs
@@ -18,6 +18,32 @@ from palate.train.place import Place
 from palate.train.run import Run
 from palate.train.session import Session, Tell
 from palate.train.step import Learner
+
+
+def check_pairs(run: Run, pairs: PreferencePairs) -> None:
+    """Refuse data that cannot teach or cannot be checked, before any weight is loaded.
+
+    Raises:
+        DataError: with the cause: no winner anywhere, or nothing to hold out.
+    """
+    ties = pairs.summary()["ties_left_out"]
+    require(
+        len(pairs) > 0,
+        got=f"{ties} comparisons, all ties" if ties else f"{run.data} without a judged pair",
+        need="comparisons in which one picture won",
+        fix="A tie prefers nothing. Freeze a snapshot with judged pairs; "
+        "`palate data show` counts them.",
+        kind=DataError,
+    )
+    _, held_out = pairs.split(by=run.split.by, held_out=run.split.held_out, seed=run.seed)
+    other = "judge" if run.split.by == "prompt" else "prompt"
+    require(
+        len(held_out) > 0,
+        got=f"{len(pairs)} pairs, all with the same {run.split.by}",
+        need=f"at least two {run.split.by}s: one is held out for the health checks",
+        fix=f"Add pairs with other {run.split.by}s, or use split.by={other}.",
+        kind=DataError,
+    )
 
 
 def open_session(
@@ -78,7 +104,7 @@ def open_session(
                 "held_out": len(held_out),
                 "summary": pairs.summary(),
             },
-            "cache": cache.facts(),
+            "cache": {"folder": str(place.cache), **cache.facts()},
             "device": str(backbone.device),
         },
     )

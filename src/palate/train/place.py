@@ -1,46 +1,27 @@
 """The folder of a run: one trainer at a time, the settings it was started with, room to save.
 
-`run.yaml` is written first, so a folder that has it is a run, and resuming compares the settings
-it holds with those it is given.
+A folder is taken once something was learned in it: a checkpoint, or a row of the log. A start
+that failed before leaves it free.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
-from palate.core.files import sweep, write_atomic
+from palate.core.files import read_json, sweep, write_atomic
 from palate.core.lock import sole_writer
-from palate.core.problems import StateError, require
+from palate.core.problems import DataError, StateError, require
+from palate.train import checkpoint
+from palate.train.changes import Changes, changes, sentences
 from palate.train.log import Event, RowLog
 from palate.train.run import Run
 
 SETTINGS, RECORD = "run.yaml", "record.json"
 LOG, HEALTH, LOCK = "log.jsonl", "health.jsonl", "lock"
-CHECKPOINTS, EXPORT, BOARD = "checkpoints", "export", "tensorboard"
-# What may change on resuming without changing a number that was or will be computed.
-HARMLESS = (
-    "plan.save_every",
-    "plan.keep_last",
-    "plan.log_every",
-    "plan.health_every",
-    "plan.tensorboard",
-    "plan.micro_batch",
-    "plan.gradient_checkpointing",
-    "plan.device",
-    "health.stop",
-    "health.ignore",
-    "health.winner_drift_warn",
-    "health.winner_drift_stop",
-    "health.checks_before_stop",
-    "health.saturation_share",
-    "health.accuracy_high",
-    "health.learning_by",
-    "health.nan_budget",
-)
-INEXACT = ("plan.micro_batch", "plan.gradient_checkpointing", "plan.device")
+CHECKPOINTS, EXPORT, BOARD, QUARANTINE = "checkpoints", "export", "tensorboard", "quarantine.jsonl"
 
 
 @final
@@ -50,49 +31,67 @@ class Place:
 
     Attributes:
         out: The folder.
-        notes: What differs from the settings the run was started with, one sentence each.
-        changed: Dotted names of settings that differ.
+        cache: Where latents and embeddings are kept.
+        record: What an earlier attempt wrote down, if there was one.
+        changed: Settings that differ from those the run was started with: name → (now, then).
     """
 
     out: Path
-    notes: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
+    cache: Path
+    record: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    changed: Changes = field(default_factory=Changes)
 
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints are."""
         return self.out / CHECKPOINTS
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """Digests of the model and data of the earlier attempt, as far as they were recorded."""
+        digests = self.record.get("model", {}).get("digests", {})
+        data = self.record.get("data", {}).get("digest")
+        found = {f"model {name}": digest for name, digest in digests.items()}
+        return found | ({"data": data} if data else {})
+
     def logs(self, keep: tuple[int, int]) -> tuple[RowLog, RowLog]:
         """The step log and the health log, each cut back to its first bytes."""
         return RowLog(self.out / LOG, keep[0]), RowLog(self.out / HEALTH, keep[1])
 
+    def settle(self, run: Run) -> None:
+        """Write the settings down, once it is sure that the run goes on with them."""
+        write_atomic(self.out / SETTINGS, run.to_yaml())
+
 
 @contextmanager
-def claim(run: Run, out: Path, *, resume: bool) -> Iterator[Place]:
+def claim(run: Run, out: Path, *, resume: bool, cache: Path | None = None) -> Iterator[Place]:
     """Hold a run folder for the length of the block.
 
     Raises:
-        StateError: when another process holds it, when it is a run already and `resume` is
-            false, or when resuming with settings that would make it another run.
+        StateError: when another process holds it, when something was learned in it already and
+            `resume` is false, or when resuming with settings that would make it another run.
     """
-    require(
-        resume or not (out / SETTINGS).exists(),
-        got=f"{out}, which already holds a run",
-        need="a new folder",
-        fix=f"Go on with: palate resume {out}. Or choose another folder.",
-        kind=StateError,
-    )
+    _refuse_taken(out, resume)
     out.mkdir(parents=True, exist_ok=True)
     with sole_writer(out / LOCK):
+        # Asked again: another process may have trained and left in between.
+        _refuse_taken(out, resume)
         sweep(out)
-        changes = _changes(run, out) if resume and (out / SETTINGS).exists() else {}
+        record = _record(out) if taken(out) else {}
+        started = _started(out, record)
+        found = {} if started is None else changes(run, started)
         (out / CHECKPOINTS).mkdir(exist_ok=True)
-        write_atomic(out / SETTINGS, run.to_yaml())
-        notes = [f"{name} changed from {old!r} to {new!r}" for name, (new, old) in changes.items()]
-        if any(name in INEXACT for name in changes):
-            notes.append("From here the numbers may differ in their last digits")
-        yield Place(out=out, notes=tuple(notes), changed=tuple(changes))
+        place = Place(out=out, cache=_cache(out, record, cache), record=record, changed=found)
+        if started is None:
+            _clear(out)
+            place.settle(run)
+        yield place
+
+
+def taken(out: Path) -> bool:
+    """Whether something was learned in a folder: there is a checkpoint or a row of the log."""
+    log = out / LOG
+    return any((out / CHECKPOINTS).glob("step-*")) or (log.is_file() and log.stat().st_size > 0)
 
 
 def enough_room(out: Path, checkpoint_bytes: int) -> None:
@@ -113,24 +112,46 @@ def enough_room(out: Path, checkpoint_bytes: int) -> None:
 
 def as_event(place: Place) -> Event | None:
     """What to say about changed settings, or None."""
-    if not place.notes:
+    if not place.changed:
         return None
-    return Event(kind="warning", text=". ".join(place.notes) + ".")
+    return Event(kind="warning", text=". ".join(sentences(place.changed)) + ".")
 
 
-def _changes(run: Run, out: Path) -> dict[str, tuple[object, object]]:
-    """Settings that differ from the run's own: name → (now, then)."""
-    started = Run.from_yaml(out / SETTINGS)
-    found = run.differences(started)
-    longer = run.plan.schedule == "constant" and run.plan.steps > started.plan.steps
-    allowed = {*HARMLESS, *(["plan.steps"] if longer else [])}
-    refused = {name: pair for name, pair in found.items() if name not in allowed}
-    if refused:
-        listed = ", ".join(f"{name} {old!r} to {new!r}" for name, (new, old) in refused.items())
-        raise StateError(
-            got=f"changed settings: {listed}",
-            need="the settings the run was started with",
-            fix=f"Resume with {out / SETTINGS}, or start a new run in another folder. "
-            "Only longer plan.steps (constant schedule), saving, logging and limits may change.",
-        )
-    return found
+def _refuse_taken(out: Path, resume: bool) -> None:
+    require(
+        resume or not taken(out),
+        got=f"{out}, which already holds a run",
+        need="a new folder",
+        fix=f"Go on with: palate resume {out}. Or choose another folder.",
+        kind=StateError,
+    )
+
+
+def _started(out: Path, record: Mapping[str, Any]) -> Run | None:
+    """The settings of what was learned here, or None when nothing was."""
+    if not taken(out):
+        return None
+    values = checkpoint.settings(out / CHECKPOINTS) or record.get("run")
+    return Run.from_yaml(out / SETTINGS) if values is None else Run.from_values(values)
+
+
+def _record(out: Path) -> Mapping[str, Any]:
+    try:
+        found = read_json(out / RECORD)
+    except DataError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _cache(out: Path, record: Mapping[str, Any], told: Path | None) -> Path:
+    """The cache that was told, else the one used before if it is still there, else beside."""
+    before = record.get("cache", {}).get("folder")
+    usual = Path(before) if before and Path(before).is_dir() else out.parent / "cache"
+    return (usual if told is None else told.expanduser()).absolute()
+
+
+def _clear(out: Path) -> None:
+    """Forget what a start that failed has left, or it would be told as part of this run."""
+    if (out / SETTINGS).is_file():
+        for name in (RECORD, HEALTH, QUARANTINE):
+            (out / name).unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from palate.data.loader import Order
 from palate.data.pairs import Pair, PreferencePairs
 from palate.train import checkpoint
 from palate.train.batch import Batch, Batches
+from palate.train.changes import INEXACT
 from palate.train.guard import Guard
 from palate.train.health import Monitor
 from palate.train.log import Event, Kind, RowLog, Tracker, open_tracker, read_rows
@@ -86,13 +87,16 @@ class Session:
         for note in notes:
             self.say("warning", note)
         step = 0 if found is None else found.step
+        if found is None:
+            self._agree(self.place.identity)
+            # Starting again: pairs set aside by an attempt that left nothing are forgotten.
+            self.guard.load_state({"quarantine": {}, "skipped": 0, "window": []})
         keep = (0, 0) if found is None else self._load(found)
         self.logs = self.place.logs(keep)
         self.tracker = open_tracker(self.run.plan.tensorboard, self.place.out / BOARD, step)
         self.monitor.rows.extend(read_rows(self.place.out / HEALTH))
         if found is not None:
-            exact = "bitwise" if self._same_machine(found.state) else "not bitwise: other machine"
-            self.say("resume", f"Resuming after step {step} ({exact}).", step)
+            self.say("resume", f"Resuming after step {step} ({self._exact(found)}).", step)
         return step
 
     def learn(self, number: int) -> None:
@@ -140,7 +144,8 @@ class Session:
             row["status"] != "stopped",
             got=row["sentence"],
             need="a run whose guards agree",
-            fix="The last checkpoint is whole. To go on anyway, resume with health.stop=false.",
+            fix="The last checkpoint is whole. To go on anyway: "
+            f"palate resume {self.place.out} --health.stop false",
             kind=HealthStop,
         )
 
@@ -159,6 +164,7 @@ class Session:
             "logs": [log.position() for log in logs],
             "identity": self._identity(),
             "machine": machine(self.learner.backbone),
+            "run": self.run.values(),
             "run_digest": self.run.digest,
             "seconds": round(self.elapsed(), 3),
         }
@@ -215,27 +221,42 @@ class Session:
         )
 
     def _load(self, found: checkpoint.Checkpoint) -> tuple[int, int]:
-        state, mine = found.state, self._identity()
+        state = found.state
         same = self._same_machine(state)
-        for name, value in state["identity"].items():
-            # Another machine may answer the probe in other last digits; the digests still agree.
-            required = same or name != "reference_probe"
+        # Another machine may answer the probe in other last digits; the digests still agree.
+        self._agree({k: v for k, v in state["identity"].items() if same or k != "reference_probe"})
+        self.learner.backbone.load_state(found.weights)
+        self.learner.optimizer.load_state(found.optimizer)
+        resized = "plan.micro_batch" in self.place.changed
+        # A new micro-batch may be halved once, like any other.
+        learner = {**state["learner"], **({"halved": False} if resized else {})}
+        self.learner.load_state(learner, plan_changed=resized)
+        self.guard.load_state(state["guard"])
+        self.monitor.meter.load_state(state["meter"])
+        self.pairs_seen, self.seconds = int(state["pairs_seen"]), float(state["seconds"])
+        return int(state["logs"][0]), int(state["logs"][1])
+
+    def _agree(self, identity: Mapping[str, str]) -> None:
+        """Refuse another model or other data than before.
+
+        Raises:
+            StateError: naming what differs.
+        """
+        mine = self._identity()
+        for name, value in identity.items():
             require(
-                not required or mine.get(name) == value,
+                mine.get(name) == value,
                 got=f"{name} {str(mine.get(name))[:16]}",
                 need=f"{str(value)[:16]}, as when the run was started",
                 fix="Put the same model and data back, or start a new run.",
                 kind=StateError,
             )
-        self.learner.backbone.load_state(found.weights)
-        self.learner.optimizer.load_state(found.optimizer)
-        self.learner.load_state(
-            state["learner"], plan_changed="plan.micro_batch" in self.place.changed
-        )
-        self.guard.load_state(state["guard"])
-        self.monitor.meter.load_state(state["meter"])
-        self.pairs_seen, self.seconds = int(state["pairs_seen"]), float(state["seconds"])
-        return int(state["logs"][0]), int(state["logs"][1])
+
+    def _exact(self, found: checkpoint.Checkpoint) -> str:
+        """Whether what follows has the bits of a run that never stopped."""
+        if changed := [name for name in INEXACT if name in self.place.changed]:
+            return f"not bitwise: {', '.join(changed)} changed"
+        return "bitwise" if self._same_machine(found.state) else "not bitwise: other machine"
 
     def _identity(self) -> dict[str, str]:
         """What a checkpoint must agree with to be resumed."""
