@@ -219,6 +219,17 @@ def test_a_damaged_checkpoint_takes_no_place_from_a_whole_one(keep, step, tmp_pa
     assert (found.step, notes) == (step, [])
 
 
+def test_a_listing_reads_the_checkpoint_that_would_be_used(tmp_path):
+    """A changed byte is seen down to the newest whole one; before it, only what is missing."""
+    for step in (1, 2, 3, 4):
+        put(tmp_path, step, 9)
+    for step in (2, 4):
+        spoil(tmp_path, step)
+    (tmp_path / "step-000001" / checkpoint.OPTIMIZER).unlink()
+    found = {state.step: state.state for state in checkpoint.states(tmp_path)}
+    assert found == {1: "damaged", 2: "ok", 3: "ok", 4: "damaged"}
+
+
 def test_quarantine_names_each_pair_once(tmp_path):
     first = Guard(tmp_path, 0.01)
     first.set_aside(0, {"a": "not finite"})

@@ -127,8 +127,19 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def states(folder: Path) -> tuple[CheckpointState, ...]:
-    """Every checkpoint of a run, by step, with what is wrong with it."""
-    found = [_state(path) for path in _finished(folder)]
+    """Every checkpoint of a run, by step, with what is wrong with it.
+
+    The newest whole one, which a resume would use, is read to its last byte; of those before it
+    only names and sizes are compared.
+    """
+    found: list[CheckpointState] = []
+    for path in reversed(_finished(folder)):
+        wrong = _wrong(path, contents=not any(later.state == "ok" for later in found))
+        state = "damaged" if wrong else "ok"
+        found.append(
+            CheckpointState(name=path.name, step=_step(path), state=state, detail=wrong or "")
+        )
+    found.reverse()
     found += [
         CheckpointState(
             name=path.name, step=-1, state="unfinished", detail="being written or cut off"
@@ -154,20 +165,10 @@ def _prune(newest: Path, keep: int) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _state(path: Path) -> CheckpointState:
-    wrong = _wrong(path)
-    return CheckpointState(
-        name=path.name,
-        step=_step(path),
-        state="damaged" if wrong else "ok",
-        detail=wrong or "",
-    )
-
-
-def _wrong(path: Path) -> str | None:
+def _wrong(path: Path, *, contents: bool = True) -> str | None:
     """What is wrong with a checkpoint. One that cannot be read is as bad as a damaged one."""
     try:
-        return damage(path)
+        return damage(path, contents=contents)
     except OSError as error:
         return f"it cannot be read: {error}"
 
