@@ -38,6 +38,7 @@ def small_plan() -> Plan:
     return Plan(
         prompts=tuple(prompts("held-out", 5, 1)),
         primary="red",
+        held_out=True,
         secondary=("green",),
         seed=3,
         variety_prompts=2,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from evaluate.tastes import GREEN, RED, Channel, Opposite, small_plan
+from palate.backbones import load
 from palate.backbones.sample import sample, starting_noise
 from palate.core.problems import DataError, SettingError, StateError
 from palate.evaluate import draw as drawing
@@ -14,6 +15,7 @@ from palate.evaluate.draw import Pictures, draw
 from palate.evaluate.plan import Plan
 from palate.evaluate.result import Evaluation
 from palate.evaluate.suite import evaluate
+from palate.report.report import Report
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +201,48 @@ def test_a_report_that_leaves_a_point_open_is_exploratory(found, remove, words):
     back = Evaluation.from_json(values)
     assert back.standing == "exploratory"
     assert words in "; ".join(back.missing)
+
+
+def test_prompts_that_nobody_calls_held_out_are_exploratory(before, tmp_path):
+    plan = replace(small_plan(), held_out=False)
+    path = tmp_path / "plan.json"
+    trained_on = [plan.prompts[1], "another"]
+    found = evaluate(before, before, plan, (RED, GREEN), register=path, trained_on=trained_on)
+    assert found.missing == (
+        "nobody said that the prompts were held out of training",
+        "1 of 5 prompts were trained on",
+    )
+    assert Evaluation.from_json(found.to_json()).missing == found.missing
+
+
+def test_held_out_prompts_that_were_trained_on_are_refused_and_counted(before):
+    plan = replace(small_plan(), held_out=True)
+    with pytest.raises(SettingError, match="2 of 5 prompts that are in the training data"):
+        evaluate(before, before, plan, (RED, GREEN), trained_on=set(plan.prompts[:2]))
+
+
+def test_what_was_put_on_a_model_is_in_its_identity(before, after, folder, tmp_path):
+    """A trained model loaded for drawing is not called untrained."""
+    after.export(tmp_path / "export")
+    loaded = drawing.identity(load(folder, weights=tmp_path / "export"))["trained"]
+    assert drawing.identity(before)["trained"] == "nothing"
+    assert len(loaded) == 64
+
+
+def test_one_prompt_goes_through_without_an_interval_of_means(before, after, tmp_path):
+    plan = replace(small_plan(), prompts=small_plan().prompts[:1], variety_prompts=1)
+    found = evaluate(before, after, plan, (RED, GREEN), register=tmp_path / "plan.json")
+    assert found.primary.win_rate.high - found.primary.win_rate.low > 0.7
+    found.save(tmp_path / "kept")
+    back = Evaluation.load(tmp_path / "kept")
+    assert back.primary == found.primary
+    assert back.variety == found.variety
+    assert not back.primary.difference.bounded
+    json.dumps(back.to_json(), allow_nan=False)
+    report = Report(evaluation=back)
+    assert "no interval from one prompt" in report.text()
+    assert "inf" not in report.text()
+    assert report.page()
 
 
 def test_a_scorer_nobody_planned_makes_it_exploratory(before, tmp_path):

@@ -25,6 +25,7 @@ class Micro:
     precision = "fp32"
     resolution = 8
     adapter = None
+    applied = None
     digests = {"vae": "v", "text_encoder": "t", "tokenizer": "k", "unet": "u"}  # noqa: RUF012
     scheduler_config = {}  # noqa: RUF012
 

@@ -189,6 +189,11 @@ class Backbone(Protocol):
         ...
 
     @property
+    def applied(self) -> str | None:
+        """Digest of the files of trained weights that were put on the base, or None."""
+        ...
+
+    @property
     def scheduler_config(self) -> Mapping[str, object]:
         """The folder's scheduler configuration, with its class under `_class_name`."""
         ...

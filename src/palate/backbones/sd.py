@@ -24,7 +24,7 @@ from palate.backbones.folder import INDEX, Folder, Part
 from palate.backbones.lora import save_adapters
 from palate.backbones.parts import load_network, quiet, refusing
 from palate.backbones.policy import Policy, open_policy
-from palate.core.files import MANIFEST, new_folder, write_json
+from palate.core.files import MANIFEST, digest_file, digest_json, new_folder, write_json
 from palate.core.path import PREDICTIONS
 from palate.core.path import Path as NoisePath
 from palate.core.problems import StateError, WeightsError, require
@@ -103,6 +103,7 @@ class StableDiffusion:
         text: TextEncoder,
         path: NoisePath,
         adapter: Adapter | None,
+        applied: str | None = None,
     ) -> None:
         settings = policy.network.config
         self._folder, self._parts = folder, parts
@@ -116,6 +117,7 @@ class StableDiffusion:
         self.device = denoiser.device
         self.precision: Precision = denoiser.precision
         self.adapter = adapter
+        self.applied = applied
         self.resolution = int(settings["sample_size"]) * self._factor
         self.path = path
 
@@ -154,6 +156,7 @@ class StableDiffusion:
             TextEncoder(tokenizer, text),
             path,
             adapter,
+            None if weights is None else _digest_of(weights),
         )
 
     @property
@@ -278,6 +281,14 @@ def noise_path(part: Part) -> NoisePath:
     with refusing(part):
         scheduler: Any = DDPMScheduler.from_config(dict(part.settings))
         return NoisePath.from_alphas_cumprod(scheduler.alphas_cumprod, prediction)
+
+
+def _digest_of(weights: Path) -> str:
+    """Digest of the denoiser's trained files, whatever else is in their folder."""
+    unet = weights / "unet"
+    folder = unet if unet.is_dir() else weights
+    files = sorted(folder.glob("*.safetensors")) if weights.is_dir() else [weights]
+    return digest_json({file.name: digest_file(file) for file in files})
 
 
 def _held(part: Held | None, name: str) -> Held:

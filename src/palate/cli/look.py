@@ -12,7 +12,15 @@ from palate.backbones.sample import sample as draw
 from palate.backbones.sample import starting_noise
 from palate.cli.app import Flag, examples, new_app
 from palate.cli.console import Bar, emit, next_steps, say
-from palate.cli.named import EXPORT, RUN_FILE, Drawing, prompts_of, scorers_of, trained
+from palate.cli.named import (
+    EXPORT,
+    RUN_FILE,
+    Drawing,
+    prompts_of,
+    scorers_of,
+    trained,
+    trained_prompts,
+)
 from palate.cli.pictures import grid
 from palate.core.files import digest_bytes, new_folder, write_json
 from palate.core.problems import SettingError, StateError, require
@@ -174,7 +182,15 @@ def ask(
         def progress(what: str, done: int, total: int) -> None:
             bar.at(done, total, what)
 
-        found = compare(old, new, plan, scorers, register=register, progress=progress)
+        found = compare(
+            old,
+            new,
+            plan,
+            scorers,
+            register=register,
+            trained_on=trained_prompts(after),
+            progress=progress,
+        )
     found.save(folder)
     run = after if (after / RUN_FILE).is_file() else None
     told = Report.read(folder, run)

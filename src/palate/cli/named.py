@@ -9,6 +9,7 @@ import torch
 from palate.backbones import Backbone, load
 from palate.backbones.sample import Sampler
 from palate.core.problems import DataError, SettingError, StateError, nearest, require
+from palate.data.pairs import PreferencePairs
 from palate.scorers.scorer import Scorer
 from palate.train.run import Run
 
@@ -88,6 +89,21 @@ def trained(weights: Path, model: str | None) -> tuple[str, Path | None]:
             fix="Add it, as in --model shipped or --before shipped, or name the run's folder.",
         )
     return model, weights
+
+
+def trained_prompts(weights: Path) -> frozenset[str] | None:
+    """The prompts of the data that a run, or an export within it, was trained with.
+
+    None where there is no run, or its data is not there any more.
+    """
+    folders = [weights, *list(weights.parents)[:2]]
+    run = next((folder / RUN_FILE for folder in folders if (folder / RUN_FILE).is_file()), None)
+    if run is None:
+        return None
+    try:
+        return frozenset(PreferencePairs.open(Path(Run.from_yaml(run).data)).prompts)
+    except DataError:
+        return None
 
 
 def prompts_of(words: str) -> tuple[list[str], bool]:

@@ -69,13 +69,13 @@ def identity(backbone: Backbone) -> dict[str, str]:
 
     The answer to one fixed question tells models apart that load their training in another way.
     """
-    trained = backbone.state()
+    state = backbone.state()
     shape = (1, *backbone.latent_shape(backbone.resolution, backbone.resolution))
     noisy = Streams(0)("identity").normal(shape)
     with torch.no_grad():
         answer = backbone.predict(noisy, torch.tensor([500]), backbone.embed([""]))
     return dict(backbone.digests) | {
-        "trained": digest_tensors(trained) if trained else "nothing",
+        "trained": digest_tensors(state) if state else backbone.applied or "nothing",
         "answer": digest_tensors({"prediction": answer}),
     }
 

@@ -116,6 +116,7 @@ class Plan:
             "no seed was fixed": self.seed is None,
             "no primary scorer was named": self.primary is None,
             "no tie rule was fixed": self.ties is None,
+            "nobody said that the prompts were held out of training": not self.held_out,
         }
         return [words for words, is_open in points.items() if is_open]
 

@@ -41,6 +41,7 @@ class Evaluation:
         after: Digests of the model after.
         seconds: Wall time of the evaluation.
         provenance: Versions, machine, code state.
+        prompts_trained_on: How many of the prompts were trained on; None where nobody knows.
     """
 
     plan: Plan
@@ -54,6 +55,7 @@ class Evaluation:
     after: Mapping[str, str]
     seconds: float
     provenance: Mapping[str, Any]
+    prompts_trained_on: int | None = None
 
     @property
     def primary(self) -> Opinion:
@@ -77,6 +79,9 @@ class Evaluation:
         points = self.plan.open_points()
         if self.registered_at is None:
             points.append("the plan was not registered before drawing")
+        if self.prompts_trained_on:
+            many = f"{self.prompts_trained_on} of {len(self.plan.prompts)}"
+            points.append(f"{many} prompts were trained on")
         asked = {opinion.scorer for opinion in self.opinions}
         planned = set(self.plan.secondary) | {self.plan.primary or self.primary.scorer}
         points += [f"no plan named the scorer {name}" for name in sorted(asked - planned)]
@@ -124,6 +129,7 @@ class Evaluation:
             "after": dict(self.after),
             "seconds": self.seconds,
             "provenance": dict(self.provenance),
+            "prompts_trained_on": self.prompts_trained_on,
         }
         return plain(values)
 
@@ -181,6 +187,7 @@ class Evaluation:
                 after=values.get("after", {}),
                 seconds=float(values.get("seconds", 0.0)),
                 provenance=values.get("provenance", {}),
+                prompts_trained_on=values.get("prompts_trained_on"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(

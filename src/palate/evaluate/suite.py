@@ -4,7 +4,7 @@ Read next: `winrate.py` (counting), `drift.py` (what was lost), `result.py` (wha
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +34,7 @@ def evaluate(
     *,
     register: Path | None = None,
     pictures_before: Pictures | None = None,
+    trained_on: Collection[str] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Ask whether `after` draws better pictures than `before`, from the same noise.
@@ -46,6 +47,8 @@ def evaluate(
         register: Where the plan is written down before drawing. Without it, or with an
             incomplete plan, the result is called exploratory.
         pictures_before: What `before` drew for this plan at another time.
+        trained_on: The prompts `after` was trained on, where they are known. A plan that says its
+            prompts were held out is then checked, and refused if they were not.
         progress: Told (what, done, total) after each batch.
 
     Raises:
@@ -54,6 +57,7 @@ def evaluate(
     """
     start = time.perf_counter()
     _check(before, after, plan, scorers)
+    seen = None if trained_on is None else _trained_prompts(plan, trained_on)
     registered_at = plan.register(register) if register is not None else None
     old = _drawn_before(before, plan, pictures_before, progress)
     new = draw(after, plan, what="draw after", progress=progress)
@@ -71,6 +75,7 @@ def evaluate(
         after=new.model,
         seconds=time.perf_counter() - start,
         provenance=provenance(),
+        prompts_trained_on=seen,
     )
 
 
@@ -103,6 +108,20 @@ def _check(before: Backbone, after: Backbone, plan: Plan, scorers: Sequence[Scor
         need="the same latents, so that both can start from the same noise",
         fix="Compare models of one family, or fix the resolution in the plan.",
     )
+
+
+def _trained_prompts(plan: Plan, trained_on: Collection[str]) -> int:
+    """How many of the plan's prompts were trained on; none may be if it says so."""
+    known = set(trained_on)
+    seen = [prompt for prompt in plan.prompts if prompt in known]
+    require(
+        not (plan.held_out and seen),
+        got=f"{len(seen)} of {len(plan.prompts)} prompts that are in the training data, such as "
+        f"{seen[0] if seen else ''!r}",
+        need="held-out prompts, as the plan says",
+        fix="Leave them out, or do not say held_out: the result is then called exploratory.",
+    )
+    return len(seen)
 
 
 def _drawn_before(
