@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from palate.backbones import load
-from palate.backbones.sample import Sampler
 from palate.core.problems import HealthStop
 from palate.data.sources import import_comparisons
 from palate.data.store import Store
 from palate.evaluate.draw import draw
 from palate.evaluate.plan import Plan
 from palate.evaluate.suite import evaluate
+from palate.recipes.pairs import SAMPLER
 from palate.recipes.truth import RewardPart, TrueReward
 from palate.train.loop import train
 from palate.train.run import Run
@@ -59,7 +59,7 @@ def main(pairs: Path, table: Path, model: str = "shipped") -> None:
         primary="true reward",
         secondary=("fidelity", "vividness", "tidiness"),
         seed=CHOOSING_SEED,
-        sampler=Sampler(steps=10, guidance=3.0),
+        sampler=SAMPLER,
     )
     before = load(model)
     drawn = draw(before, plan)
@@ -79,6 +79,7 @@ def main(pairs: Path, table: Path, model: str = "shipped") -> None:
             **{f"win_{o.scorer}": round(o.win_rate.value, 3) for o in found.opinions},
             "low": round(found.primary.win_rate.low, 3),
             "high": round(found.primary.win_rate.high, 3),
+            **{f"change_{o.scorer}": round(o.difference.value, 4) for o in found.opinions},
             "winner_drift": round(last["winner_drift"], 4),
             "loser_drift": round(last["loser_drift"], 4),
             "accuracy": round(last["accuracy"]["value"], 3),

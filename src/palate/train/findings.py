@@ -102,12 +102,13 @@ def _labels(row: Row, limits: Limits) -> list[Finding | None]:
     flat = accuracy["low"] <= 0.5 <= accuracy["high"] and row["margin_low"] <= 0
     if row["progress"] < limits.learning_by or not flat:
         return []
-    if trained is not None and trained["low"] > MEMORISED:
+    # Memorised means better on the training pairs than noise in the held-out ones can explain.
+    if trained is not None and trained["low"] > max(MEMORISED, accuracy["high"]):
         text = f"Accuracy is {trained['value']:.2f} on training pairs but {share}: the labels "
         text += "look random, and are being memorised."
         return [Finding(code="labels-random", status="watch", sentence=text)]
-    text = f"No learning seen: after {100 * row['progress']:.0f} % of the run accuracy is {share}. "
-    text += "Raise the learning rate, or look at the labels."
+    text = f"No learning seen: after {100 * row['progress']:.0f} % of the run accuracy is {share}, "
+    text += "which chance explains too. Hold out more pairs, train longer, or look at the labels."
     return [Finding(code="no-learning", status="watch", sentence=text)]
 
 
