@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from palate.backbones import load
+from palate.backbones import load, sd
+from palate.core.files import read_json
 from palate.core.lock import sole_writer
-from palate.core.problems import HealthStop, SettingError
+from palate.core.problems import HealthStop, SettingError, StateError
 from palate.core.streams import Streams
 from palate.data.pairs import PreferencePairs
 from palate.train.batch import Batches
 from palate.train.cache import Cache, View, cut, latent_factors, prompt_factors, views
 from palate.train.groups import NoiseSettings, Pictures
+from palate.train.loop import train
 from palate.train.noise import Fixed, Shared
 from palate.train.rack import Rack, explain
 
@@ -150,6 +152,36 @@ def test_rows_of_other_pictures_are_new_not_rebuilt(backbone, pairs, tmp_path):
     cache.fill(backbone, list(pairs)[4:8], Pictures(), pairs.image, said.append)
     words = "latents: 0 reused, 4 rebuilt (resolution changed 64 to 32), 4 computed (new)"
     assert said[0] == words
+
+
+def test_resuming_takes_a_rebuilt_cache_only_if_every_bit_is_the_same(
+    run, cache, tmp_path, monkeypatch
+):
+    """The digest of the rows used is in the record and in every checkpoint."""
+    out, events = tmp_path / "out", []
+    run = run.with_values({"plan.steps": 2, "plan.save_every": 1, "plan.health_every": 2})
+    train(run, out, cache=cache)
+    longer = run.with_values({"plan.steps": 3})
+    train(longer, out, resume=True, cache=tmp_path / "rebuilt", on_event=events.append)
+    assert any("(bitwise)" in event.text for event in events)
+    assert read_json(out / "record.json")["cache"]["used"]
+    plain = sd.StableDiffusion.encode
+    monkeypatch.setattr(
+        sd.StableDiffusion, "encode", lambda *a: tuple(t * (1 + 2**-20) for t in plain(*a))
+    )
+    with pytest.raises(StateError, match="Got latents and embeddings"):
+        train(run.with_values({"plan.steps": 4}), out, resume=True, cache=tmp_path / "other")
+
+
+def test_a_run_warns_of_prompts_that_are_cut(run, tmp_path, cache, monkeypatch):
+    plain = sd.StableDiffusion.token_counts
+    monkeypatch.setattr(sd.StableDiffusion, "token_counts", lambda *a: (plain(*a)[0], 2))
+    events = []
+    train(run.with_values({"plan.steps": 1}), tmp_path / "out", cache=cache, on_event=events.append)
+    assert any(
+        e.kind == "warning" and "longer than 2 tokens and were cut" in e.text for e in events
+    )
+    assert read_json(tmp_path / "out/record.json")["cache"]["prompts"]["cut"] > 0
 
 
 def test_a_side_that_does_not_fit_the_autoencoder_is_refused_at_once(backbone, tmp_path):

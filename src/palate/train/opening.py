@@ -62,6 +62,7 @@ def open_session(
         run.pictures,
         pairs.image,
         lambda text: tell(Event(kind="cache", text=text)),
+        lambda text: tell(Event(kind="warning", text=text)),
     )
     # The picture side of the model has done its work.
     backbone.release("vae", "text_encoder")

@@ -28,6 +28,8 @@ from palate.train.start import start_facts
 from palate.train.step import Learner
 
 Tell = Callable[[Event], None]
+# What is computed, and may differ in its last digits on another machine.
+PROBED = ("reference_probe", "latents and embeddings")
 
 
 @final
@@ -223,8 +225,8 @@ class Session:
     def _load(self, found: checkpoint.Checkpoint) -> tuple[int, int]:
         state = found.state
         same = self._same_machine(state)
-        # Another machine may answer the probe in other last digits; the digests still agree.
-        self._agree({k: v for k, v in state["identity"].items() if same or k != "reference_probe"})
+        # Another machine may compute other last digits; the digests of files still agree.
+        self._agree({k: v for k, v in state["identity"].items() if same or k not in PROBED})
         self.learner.backbone.load_state(found.weights)
         self.learner.optimizer.load_state(found.optimizer)
         resized = "plan.micro_batch" in self.place.changed
@@ -256,7 +258,11 @@ class Session:
         """Whether what follows has the bits of a run that never stopped."""
         if changed := [name for name in INEXACT if name in self.place.changed]:
             return f"not bitwise: {', '.join(changed)} changed"
-        return "bitwise" if self._same_machine(found.state) else "not bitwise: other machine"
+        if not self._same_machine(found.state):
+            return "not bitwise: other machine"
+        cpu = self.learner.backbone.device.type == "cpu"
+        exact = cpu or torch.are_deterministic_algorithms_enabled()
+        return "bitwise" if exact else f"not bitwise on {self.learner.backbone.device.type}"
 
     def _identity(self) -> dict[str, str]:
         """What a checkpoint must agree with to be resumed."""
@@ -264,6 +270,7 @@ class Session:
             **{f"model {k}": v for k, v in self.learner.backbone.digests.items()},
             "data": self.facts["data"]["digest"],
             "reference_probe": self.monitor.probe,
+            "latents and embeddings": self.facts["cache"]["used"],
         }
 
     def _same_machine(self, state: Mapping[str, Any]) -> bool:

@@ -1,0 +1,24 @@
+"""Evaluating a run knows which prompts it was trained on."""
+
+from palate.cli.named import trained_prompts
+from palate.data.pairs import PreferencePairs
+from palate.train.run import Run
+from train.conftest import snapshot
+
+
+def test_a_run_and_its_export_lead_to_the_prompts_of_its_data(tmp_path):
+    data = snapshot(tmp_path, pairs=4)
+    out = tmp_path / "runs/first"
+    (out / "export").mkdir(parents=True)
+    (out / "run.yaml").write_text(Run.from_values({"model": "m", "data": str(data)}).to_yaml())
+    expected = frozenset(PreferencePairs.open(data).prompts)
+    assert len(expected) == 2
+    assert trained_prompts(out) == trained_prompts(out / "export") == expected
+
+
+def test_without_a_run_or_its_data_nobody_knows(tmp_path):
+    assert trained_prompts(tmp_path) is None
+    (tmp_path / "run.yaml").write_text(
+        Run.from_values({"model": "m", "data": str(tmp_path / "gone")}).to_yaml()
+    )
+    assert trained_prompts(tmp_path) is None
