@@ -46,6 +46,10 @@ def settings() -> dict[str, dict[str, Any]]:
     return {}
 
 
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
 def main(pairs: Path, table: Path, model: str = "shipped") -> None:
     """Train and judge each setting; append one row each."""
     work = Path(os.environ.get("SWEEP_FOLDER", "runs/sweep"))
@@ -80,11 +84,11 @@ def main(pairs: Path, table: Path, model: str = "shipped") -> None:
             "low": round(found.primary.win_rate.low, 3),
             "high": round(found.primary.win_rate.high, 3),
             **{f"change_{o.scorer}": round(o.difference.value, 4) for o in found.opinions},
-            "winner_drift": round(last["winner_drift"], 4),
-            "loser_drift": round(last["loser_drift"], 4),
-            "accuracy": round(last["accuracy"]["value"], 3),
+            "winner_drift": _rounded(last["winner_drift"]),
+            "loser_drift": _rounded(last["loser_drift"]),
+            "accuracy": last["accuracy"] and round(last["accuracy"]["value"], 3),
             "seconds": round(result.seconds, 1),
-            "drift_over_time": " ".join(f"{r['winner_drift']:+.3f}" for r in result.health),
+            "drift_over_time": " ".join(str(_rounded(r["winner_drift"])) for r in result.health),
             "settings": str(values),
         }
         new = not table.exists()

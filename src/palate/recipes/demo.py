@@ -34,15 +34,17 @@ PAIRS = Path(__file__).parent / "shipped_pairs" / "pairs.parquet"
 # Chosen on other prompts than the demo's test prompts: lab/demo/sweep.csv.
 SETTINGS: dict[str, Any] = {
     "model": "shipped",
-    "objective": {"name": "dpo", "beta": 2000.0},
+    "objective": {"name": "dpo", "beta": 500.0},
     "adapter.rank": 16,
-    "plan.steps": 100,
+    "plan.steps": 120,
     "plan.batch": 32,
-    "plan.learning_rate": 3e-4,
+    "plan.learning_rate": 1.3e-3,
+    "plan.schedule": "cosine",
     "plan.warmup_steps": 10,
-    "plan.save_every": 50,
-    "plan.health_every": 20,
-    "split.held_out": 0.05,
+    "plan.save_every": 40,
+    "plan.health_every": 30,
+    "health.pairs": 128,
+    "split.held_out": 0.1,
 }
 QUICK: dict[str, Any] = {
     "plan.steps": 4,
