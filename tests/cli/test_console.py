@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 
+from palate.cli import console
 from palate.cli.console import Bar, emit, table
+from palate.train.log import Event
 
 
 def test_json_has_no_word_for_infinity_and_gets_null(capsys):
@@ -34,3 +36,13 @@ def test_a_reader_who_left_is_no_error():
         err = process.stderr.read()
         assert process.wait(timeout=60) == 141
     assert err == b""
+
+
+def test_a_training_is_shown_as_steps_now_and_then_and_every_other_word(capsys, monkeypatch):
+    monkeypatch.setattr(console, "_LINE_EVERY", 0.0)
+    with console.Training() as show:
+        show(Event(kind="open", text="20 pairs [cpu]."))
+        show(Event(kind="step", text="step 1: loss 0.6931", step=1, total=2))
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == "20 pairs [cpu].\ntraining 1/2  step 1: loss 0.6931\n"

@@ -39,7 +39,7 @@ EDGES = {
     "transformers": {"backbones", "scorers"},
     "peft": {"backbones", "scorers"},
     "cyclopts": {"cli"},
-    "rich": {"cli", "train"},
+    "rich": {"cli"},
     "jinja2": {"report", "web"},
     "matplotlib": {"report"},
     "torchvision": set(),

@@ -1,6 +1,5 @@
 """What a run leaves behind and says: rows, record, card, listing, screen."""
 
-import io
 import json
 import sys
 
@@ -8,8 +7,8 @@ import pytest
 import torch
 
 from palate.backbones import load
-from palate.core.problems import MissingExtra
-from palate.train.log import Event, RowLog, console, open_tracker, read_rows
+from palate.core.problems import DataError, MissingExtra
+from palate.train.log import Event, RowLog, open_tracker, read_rows
 from palate.train.loop import train
 from palate.train.runs import find_runs
 
@@ -94,17 +93,6 @@ def test_events_tell_the_story_in_order(finished):
     assert steps[0].total == 8
 
 
-def test_without_a_terminal_there_are_plain_lines(finished):
-    _, said = finished
-    stream = io.StringIO()
-    with console(stream) as show:
-        for event in said:
-            show(event)
-    text = stream.getvalue()
-    assert "step 1: loss 0.6931, margin +0.00e+00" in text
-    assert "\x1b" not in text
-
-
 def test_a_log_is_cut_back_to_where_a_checkpoint_stood(tmp_path):
     log = RowLog(tmp_path / "log.jsonl")
     log.write({"step": 1, "loss": float("nan")})
@@ -118,6 +106,12 @@ def test_a_log_is_cut_back_to_where_a_checkpoint_stood(tmp_path):
 def test_a_line_that_was_cut_off_is_not_a_row(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"ste')
     assert read_rows(tmp_path / "log.jsonl") == [{"step": 1}]
+
+
+def test_a_broken_line_in_the_middle_is_damage_and_not_an_end(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n{"ste\n{"step": 3}\n')
+    with pytest.raises(DataError, match=r"line 2.*one JSON object per line"):
+        read_rows(tmp_path / "log.jsonl")
 
 
 def test_tensorboard_is_insisted_on_only_when_asked(monkeypatch, tmp_path):

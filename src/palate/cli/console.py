@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 from rich.console import Console
 from rich.markdown import Markdown
@@ -26,6 +26,9 @@ from rich.text import Text
 
 from palate.core.plain import plain
 from palate.core.problems import Problem
+
+if TYPE_CHECKING:
+    from palate.train.log import Event
 
 _PLAIN_WIDTH = 160
 _LINE_EVERY = 5.0
@@ -130,9 +133,44 @@ class Bar:
             end = f"/{total}" if total is not None else ""
             note(f"{self._what} {done}{end}{'  ' if text else ''}{text}")
 
+    def line(self, text: str) -> None:
+        """Print a line above the bar, and keep the bar."""
+        screen_or_bar = self._bar.console if self._bar is not None else screen(error=True)
+        screen_or_bar.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def count(self, done: int) -> None:
         """Show that `done` are finished, where nobody knows of how many."""
         self.at(done, None)
+
+
+@final
+class Training:
+    """Shows a training's events: a bar for the steps, a line for whatever else is said.
+
+    `with Training() as show: train(run, out, on_event=show)`
+    """
+
+    def __init__(self) -> None:
+        self._bar = Bar("training")
+
+    def __enter__(self) -> Self:
+        self._bar.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.__exit__(kind, error, trace)
+
+    def __call__(self, event: "Event") -> None:
+        """Show one event."""
+        if event.kind == "step":
+            self._bar.at(event.step, event.total, event.text)
+        else:
+            self._bar.line(event.text)
 
 
 def _bar(console: Console) -> Progress:

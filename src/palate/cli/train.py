@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from palate.cli.app import Flag, examples, new_app
-from palate.cli.console import emit, next_steps, note, say
+from palate.cli.console import Training, emit, next_steps, note, say
 from palate.cli.flags import describe, read_flags
 from palate.core.problems import DataError, require
 from palate.objectives import BY_NAME
@@ -98,12 +98,11 @@ def carry_out(
     whole: Run, out: Path, *, cache: Path | None = None, resume: bool = False, json: bool = False
 ) -> None:
     """Show a run, train it, and say how it went."""
-    from palate.train.log import console
     from palate.train.loop import train as learn
 
     for line in summary(whole):
         note(line)
-    with console() as show:
+    with Training() as show:
         result = learn(whole, out, resume=resume, on_event=show, cache=cache)
     if json:
         emit(

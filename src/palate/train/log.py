@@ -5,18 +5,14 @@ Training itself never prints. It sends events, and whoever started it shows them
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, Literal, Protocol, Self, final
-
-from rich.console import Console as Terminal
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typing import Any, Literal, Protocol, final
 
 from palate.core.plain import plain
-from palate.core.problems import MissingExtra
+from palate.core.problems import DataError, MissingExtra, require
 
 Kind = Literal[
     "open", "cache", "resume", "start", "step", "check", "checkpoint", "warning", "stop", "done"
@@ -70,15 +66,26 @@ class RowLog:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log, also of a run that was cut off in the middle of a line."""
+    """The rows of a log; a last line that an interruption cut off is left out.
+
+    Raises:
+        DataError: when another line is no row: the file was damaged.
+    """
     if not path.is_file():
         return []
     rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
         try:
             rows.append(json.loads(line))
-        except ValueError:
-            break
+        except ValueError as error:
+            require(
+                number == len(lines),
+                got=f"{path}, line {number}: {error}",
+                need="one JSON object per line",
+                fix="Resume the run: the log is cut back to the last checkpoint.",
+                kind=DataError,
+            )
     return rows
 
 
@@ -151,51 +158,3 @@ def open_tracker(wish: str, folder: Path, step: int) -> Tracker:
         if wish == "on":
             raise
         return Nowhere()
-
-
-@final
-class Console:
-    """Shows a training: a bar on a terminal, plain lines elsewhere."""
-
-    def __init__(self, stream: IO[str] | None = None) -> None:
-        """Show on a stream; standard error if none is given."""
-        self._terminal = Terminal(file=stream or sys.stderr, highlight=False, soft_wrap=True)
-        self._bar: Progress | None = None
-        self._task: Any = None
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-        if self._terminal.is_terminal:
-            self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                TimeRemainingColumn(), console=self._terminal, transient=True,
-            )  # fmt: skip
-            self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Leave the screen tidy."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar, self._task = None, None
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        if event.kind == "step":
-            self._advance(event)
-        else:
-            self._terminal.print(event.text, markup=False)
-
-    def _advance(self, event: Event) -> None:
-        if self._bar is not None:
-            if self._task is None:
-                self._task = self._bar.add_task("", total=event.total)
-            self._bar.update(self._task, completed=event.step, description=event.text)
-        # Ten lines a run are enough where nobody watches a bar.
-        elif event.step % max(1, event.total // 10) == 0:
-            self._terminal.print(event.text, markup=False)
-
-
-def console(stream: IO[str] | None = None) -> Console:
-    """A screen for the events of a training; a context manager that is called with each."""
-    return Console(stream)
