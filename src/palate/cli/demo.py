@@ -23,7 +23,7 @@ def run(*, out: Path = Path("runs/demo"), quick: Flag = False, json: Flag = Fals
     """Align the small model with the shipped pairs, and open the result.
 
     No download and no GPU: the model (in Stable Diffusion's format) and 2,000 noisy preference
-    pairs come with the package. Takes some minutes on a laptop.
+    pairs come with the package. Takes about four minutes on a laptop.
 
     Args:
         out: The folder for everything it makes; the page is report.html in it.
@@ -39,7 +39,7 @@ def run(*, out: Path = Path("runs/demo"), quick: Flag = False, json: Flag = Fals
     if {"win_rate", "low", "high"} <= set(result):
         rate, low, high = (100 * float(result[name]) for name in ("win_rate", "low", "high"))
         count = f"n = {result.get('prompts')} held-out prompts"
-        say(f"win rate over the base {rate:.0f} %  (95 % interval {low:.0f}-{high:.0f} %, {count})")
+        say(f"win rate over the base {rate:.1f} %  (95 % interval {low:.1f}-{high:.1f} %, {count})")
     say(f"page      {out / 'report.html'}")
     say(f"numbers   {out / 'result.json'}")
     next_steps(
