@@ -94,6 +94,13 @@ def import_pairs(
     place = Store(store)
     with Bar("rows") as bar:
         report = import_comparisons(place, kind, path, limit=limit, on_row=bar.count, **settings)
+    require(
+        not (report.read and report.read == sum(report.dropped.values()) and not place.ids()),
+        got=f"no usable row in {path}. {report}",
+        need="at least one row that can be kept",
+        fix="The reasons above say what is wrong with the rows; docs/data.md has the formats",
+        kind=DataError,
+    )
     snapshot = place.freeze(freeze) if freeze is not None else None
     if json:
         facts = {"digest": snapshot.digest, "path": snapshot.path} if snapshot else None
@@ -184,7 +191,7 @@ def _guess(path: str) -> str:
             need="--format pickapic, hpdv2, imagereward, jsonl or folders",
             fix="`palate data import --help` has an example of each.",
         )
-    note(f"Reading {path} as {kind}; --format says otherwise.")
+    note(f"Reading {path} as {kind} (--format names another).")
     return kind
 
 

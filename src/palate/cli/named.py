@@ -66,6 +66,15 @@ def trained(weights: Path, model: str | None) -> tuple[str, Path | None]:
         StateError: when the run has nothing exported yet.
         SettingError: when the base model is neither told nor known.
     """
+    if str(weights) == "shipped":
+        return "shipped", None
+    require(
+        weights.exists(),
+        got=f"{weights}, which does not exist",
+        need="the folder of a run, its export, or a whole model",
+        fix="Check the path; `palate runs` lists the runs.",
+        kind=StateError,
+    )
     if (weights / RUN_FILE).is_file():
         export = weights / EXPORT
         require(

@@ -160,8 +160,8 @@ class Plan:
             require(
                 found.get("digest") == self.digest,
                 got=f"another plan registered at {path}",
-                need=f"the plan with digest {self.digest[:12]}",
-                fix="Keep the registered plan, or choose a new file: both results are then told.",
+                need="the same prompts, seed, sampler and scorers as registered there",
+                fix="Repeat those settings, or choose a new place (--out NEW): both are then told.",
                 kind=StateError,
             )
             return str(found["registered_at"])

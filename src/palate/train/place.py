@@ -85,7 +85,15 @@ def claim(run: Run, out: Path, *, resume: bool, cache: Path | None = None) -> It
         if started is None:
             _clear(out)
             place.settle(run)
-        yield place
+        try:
+            yield place
+        except BaseException:
+            # A start that learned nothing leaves nothing that looks like a run.
+            if started is None and not taken(out):
+                _clear(out)
+                (out / SETTINGS).unlink(missing_ok=True)
+                shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
+            raise
 
 
 def taken(out: Path) -> bool:
