@@ -137,6 +137,12 @@ class Report:
             )
         more = len(opinions) - _SCORERS_IN_TEXT
         lines += [f"  … and {more} more scorers, in the JSON"] if more > 0 else []
+        first = self.evaluation.primary
+        if first.difference is not None:
+            value, ends = difference(first.difference)
+            change = f"Mean change by the {plain(first.scorer, most=30)}: {value} ({ends}, "
+            # With the same noise a small change wins almost everywhere: the size belongs beside it.
+            lines += _wrapped(f"{change}n = {first.difference.n} prompts).")
         return [*lines, *_wrapped(claims.broken(self.evaluation))]
 
     def _drift_lines(self) -> list[str]:
