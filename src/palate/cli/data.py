@@ -57,8 +57,9 @@ def import_pairs(
 ) -> None:
     """Read preferences into a store; every row is kept, or dropped for a reason that is named.
 
-    A tie stays a tie and never becomes a win. Broken or dangerous pictures are dropped, the
-    others are kept once, upright, without transparency, as 8-bit RGB.
+    A tie stays a tie and never becomes a win. Broken or dangerous pictures are
+    dropped, the others are kept once, upright, without transparency, as 8-bit
+    RGB.
 
     Args:
         path: The file or folder to read; for pickapic also a Hub name.

@@ -22,8 +22,9 @@ demo = new_app(
 def run(*, out: Path = Path("runs/demo"), quick: Flag = False, json: Flag = False) -> None:
     """Align the small model with the shipped pairs, and open the result.
 
-    No download and no GPU: the model (in Stable Diffusion's format) and 2,000 noisy preference
-    pairs come with the package. Takes about four minutes on a laptop.
+    No download and no GPU: the model (in Stable Diffusion's format) and 2,000
+    noisy preference pairs come with the package. Takes about four minutes on a
+    laptop.
 
     Args:
         out: The folder for everything it makes; the page is report.html in it.

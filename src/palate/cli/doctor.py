@@ -24,8 +24,9 @@ _MARKS = {"ok": "✓", "failed": "✗", "skipped": "–"}
 def examine(*, model: str = "shipped", folder: Path = Path("runs"), json: Flag = False) -> int:
     """Check this machine and a model before any work is lost.
 
-    Versions, disk, memory, whole and finite weights, and one forward and backward pass in full
-    precision. Leaves with 0 when all is well, otherwise with the code of the first failure.
+    Versions, disk, memory, whole and finite weights, and one forward and
+    backward pass in full precision. Leaves with 0 when all is well, otherwise
+    with the code of the first failure.
 
     Args:
         model: The model to try: a folder, a Hub name, or `shipped`.

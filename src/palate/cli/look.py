@@ -84,8 +84,9 @@ def draw_pictures(
 ) -> None:
     """Draw pictures from a model.
 
-    Writes a PNG for every picture, grid.png with all of them, and pictures.json with everything
-    needed to draw them again. The same seed and prompt start from the same noise for any model.
+    Writes a PNG for every picture, grid.png with all of them, and pictures.json
+    with everything needed to draw them again. The same seed and prompt start
+    from the same noise for any model.
 
     Args:
         texts: Prompts, each in quotes.
@@ -143,8 +144,8 @@ def ask(
 ) -> None:
     """Compare two models on the same prompts and the same noise.
 
-    Writes the plan down before drawing, then asks every scorer about every picture. Win rates
-    come with intervals over prompts; a tie is half a win.
+    Writes the plan down before drawing, then asks every scorer about every
+    picture. Win rates come with intervals over prompts; a tie is half a win.
 
     Args:
         after: The run, its export, or the model to judge.

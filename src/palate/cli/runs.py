@@ -50,7 +50,8 @@ def go_on(
 ) -> None:
     """Go on with an interrupted run, bit for bit.
 
-    Starts from the newest whole checkpoint; a damaged one is named and passed over.
+    Starts from the newest whole checkpoint; a damaged one is named and passed
+    over.
 
     Args:
         run: The folder of the run.

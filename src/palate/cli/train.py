@@ -60,8 +60,8 @@ def run(
 ) -> None:
     """Train a model on a frozen snapshot of preference pairs.
 
-    Writes checkpoints, a log, health checks and the trained weights into one folder. An
-    interrupted run goes on with `palate resume`, to the same bits.
+    Writes checkpoints, a log, health checks and the trained weights into one
+    folder. An interrupted run goes on with `palate resume`, to the same bits.
 
     Args:
         *settings: Any other setting of the run, as a flag.
