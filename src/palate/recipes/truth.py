@@ -1,13 +1,14 @@
 """The small world's true reward, as a scorer that evaluation can ask like any other."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palate import __version__
-from palate.world import MAJORITY, Taste, parts, rewards
+from palate.world import MAJORITY, Taste, parts, weigh
 
 
 @final
@@ -32,7 +33,7 @@ class TrueReward:
         Raises:
             DataError: when a prompt is no caption of the small world.
         """
-        return rewards(list(images), list(prompts), self.taste)
+        return np.array([weigh(one, self.taste) for one in _measured(images, prompts)])
 
 
 @final
@@ -52,5 +53,19 @@ class RewardPart:
         self, images: Sequence[NDArray[np.uint8]], prompts: Sequence[str]
     ) -> NDArray[np.float64]:
         """The part of each picture, float64 [n]."""
-        found = [parts(image, text)[self.part] for image, text in zip(images, prompts, strict=True)]
-        return np.array(found, dtype=np.float64)
+        return np.array([one[self.part] for one in _measured(images, prompts)])
+
+
+def _measured(
+    images: Sequence[NDArray[np.uint8]], prompts: Sequence[str]
+) -> list[dict[str, float]]:
+    """The parts of each picture. Several scorers ask about the same ones: each is measured once."""
+    return [
+        _parts(image.tobytes(), image.shape, text)
+        for image, text in zip(images, prompts, strict=True)
+    ]
+
+
+@lru_cache(maxsize=2048)
+def _parts(pixels: bytes, shape: tuple[int, ...], caption: str) -> dict[str, float]:
+    return parts(np.frombuffer(pixels, np.uint8).reshape(shape), caption)
