@@ -40,9 +40,9 @@ def test_a_reader_who_left_is_no_error():
 
 def test_a_training_is_shown_as_steps_now_and_then_and_every_other_word(capsys, monkeypatch):
     monkeypatch.setattr(console, "_LINE_EVERY", 0.0)
-    with console.Training() as show:
-        show(Event(kind="open", text="20 pairs [cpu]."))
-        show(Event(kind="step", text="step 1: loss 0.6931", step=1, total=2))
+    with Bar("training") as bar:
+        bar.show(Event(kind="open", text="20 pairs [cpu]."))
+        bar.show(Event(kind="step", text="step 1: loss 0.6931", step=1, total=2))
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == "20 pairs [cpu].\ntraining 1/2  step 1: loss 0.6931\n"

@@ -142,35 +142,12 @@ class Bar:
         """Show that `done` are finished, where nobody knows of how many."""
         self.at(done, None)
 
-
-@final
-class Training:
-    """Shows a training's events: a bar for the steps, a line for whatever else is said.
-
-    `with Training() as show: train(run, out, on_event=show)`
-    """
-
-    def __init__(self) -> None:
-        self._bar = Bar("training")
-
-    def __enter__(self) -> Self:
-        self._bar.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.__exit__(kind, error, trace)
-
-    def __call__(self, event: "Event") -> None:
-        """Show one event."""
+    def show(self, event: "Event") -> None:
+        """Show a training's event: a step moves the bar, whatever else is said is a line."""
         if event.kind == "step":
-            self._bar.at(event.step, event.total, event.text)
+            self.at(event.step, event.total, event.text)
         else:
-            self._bar.line(event.text)
+            self.line(event.text)
 
 
 def _bar(console: Console) -> Progress:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from palate.cli.app import Flag, examples, new_app
-from palate.cli.console import Training, emit, next_steps, note, say
+from palate.cli.console import Bar, emit, next_steps, note, say
 from palate.cli.flags import describe, read_flags
 from palate.core.problems import DataError, require
 from palate.objectives import BY_NAME
@@ -102,8 +102,8 @@ def carry_out(
 
     for line in summary(whole):
         note(line)
-    with Training() as show:
-        result = learn(whole, out, resume=resume, on_event=show, cache=cache)
+    with Bar("training") as bar:
+        result = learn(whole, out, resume=resume, on_event=bar.show, cache=cache)
     if json:
         emit(
             {
