@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from palate.core.files import digest_bytes
-from palate.objectives import BY_NAME
+from palate.objectives import OBJECTIVES
 from palate.train.groups import Plan
 from palate.train.step import Learner
 from train.micro import Given, Micro, batch
@@ -37,7 +37,7 @@ KEY = f"torch {torch.__version__}, processor {digest_bytes(processor().encode())
 def trajectory(name: str) -> list[str]:
     """Ten steps in float64, as exact text."""
     plan = Plan(batch=6, micro_batch=4, learning_rate=1e-3, steps=10, warmup_steps=2, device="cpu")
-    one = Learner(Micro(), BY_NAME[name](), Given(), plan)
+    one = Learner(Micro(), OBJECTIVES.named(name)(), Given(), plan)
     pairs = batch(6)
     return [float(one.step(pairs, n).measures["loss"].mean()).hex() for n in range(10)]
 

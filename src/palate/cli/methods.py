@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from palate.cli.app import Flag, examples, new_app
 from palate.cli.console import emit, next_steps, say, show_page, table
 from palate.core.problems import unknown
-from palate.objectives import BY_NAME, OBJECTIVES
+from palate.objectives import OBJECTIVES
 from palate.objectives.base import Objective
 from palate.objectives.pages import at_init, evidence, needs, page
 from palate.recipes.beta import convention, multiplier
@@ -68,12 +68,12 @@ def _table() -> None:
 
 
 def _page(name: str, json: bool) -> None:
-    if name not in BY_NAME:
-        raise unknown("method", name, BY_NAME)
+    if name not in OBJECTIVES:
+        raise unknown("method", name, OBJECTIVES.names)
     if json:
-        emit({**_facts(BY_NAME[name]), "page": page(BY_NAME[name])})
+        emit({**_facts(OBJECTIVES.named(name)), "page": page(OBJECTIVES.named(name))})
     else:
-        show_page(page(BY_NAME[name]))
+        show_page(page(OBJECTIVES.named(name)))
 
 
 def _facts(objective: type[Objective]) -> dict[str, object]:

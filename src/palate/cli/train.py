@@ -10,7 +10,7 @@ from palate.cli.app import Flag, examples, new_app
 from palate.cli.console import Bar, emit, next_steps, note, say
 from palate.cli.flags import describe, read_flags
 from palate.core.problems import DataError, require
-from palate.objectives import BY_NAME
+from palate.objectives import OBJECTIVES
 from palate.train.run import Run
 from palate.train.strict import read_yaml
 
@@ -29,7 +29,7 @@ _OWN = (
 train = new_app(
     "train",
     "Train a model on a frozen snapshot of preference pairs.",
-    f"Methods: {', '.join(BY_NAME)}. `palate methods` tells what each needs.\n\n"
+    f"Methods: {', '.join(OBJECTIVES.names)}. `palate methods` tells what each needs.\n\n"
     "Every other setting of a run, with its default in brackets. The last word is\n"
     f"enough where only one setting ends in it: --steps is --plan.steps.\n\n{describe()}\n\n"
     + examples(

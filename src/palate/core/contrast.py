@@ -10,16 +10,18 @@ in the fourth decimal of numbers near 0.1, and bfloat16 has three digits.
 Read next: `palate/objectives/dpo.py`, the smallest objective that uses all of this.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TypeVar, final
+from typing import Any, TypeVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from palate.core.path import Prediction
 from palate.core.problems import SettingError, require
 
 Numbers = Sequence[float] | Tensor
@@ -123,6 +125,10 @@ class Measured(Branch):
 class Stepped(Branch):
     """Evidence from one sampled transition: log-probabilities of the step that was taken.
 
+    A squared distance from a Gaussian's mean is minus twice its log-probability, so the step's
+    error is that, and a gain is twice the log-ratio: one β then means the same on both kinds of
+    evidence, and (β/2) · margin is β times the difference of log-ratios.
+
     Attributes:
         policy: The policy's log-probability of the step per image, averaged over elements, [b].
         reference: The reference's, [b], without gradient.
@@ -137,23 +143,33 @@ class Stepped(Branch):
 
     @property
     def error(self) -> Float[Tensor, " b"]:
-        """The step's surprise under the policy."""
-        return -_wide(self.policy)
+        """Minus twice the step's log-probability under the policy."""
+        return -2 * _wide(self.policy)
 
     @property
     def reference_error(self) -> Float[Tensor, " b"]:
-        """The step's surprise under the reference."""
-        return -_wide(self.reference)
+        """Minus twice the step's log-probability under the reference."""
+        return -2 * _wide(self.reference)
 
     @property
     def gain(self) -> Float[Tensor, " b"]:
-        """The log-ratio of policy to reference."""
+        """Twice the log-ratio of policy to reference."""
         return self.reference_error - self.error
+
+    def clipped(self, epsilon: float) -> "Stepped":
+        """The same step with the ratio of policy to reference held within 1 ± epsilon.
+
+        Outside the band there is no gradient: neither for a step that is likely enough already,
+        nor for one that is unlikely enough.
+        """
+        reference = _wide(self.reference)
+        ratio = (_wide(self.policy) - reference).clamp(math.log1p(-epsilon), math.log1p(epsilon))
+        return Stepped(policy=reference + ratio, reference=reference)
 
 
 def _alone(values: Float[Tensor, " b"]) -> Float[Tensor, ""]:
-    """The mean over this process only."""
-    return values.mean()
+    """The mean over the pairs at hand."""
+    return values.detach().mean()
 
 
 @final
@@ -167,14 +183,28 @@ class Contrast:
         agreement: Probability that the chosen image is the preferred one, [b], in [0, 1];
             1 for a hard label.
         level: The noise level each pair was judged at, as an index into the path, [b], or None.
+        alpha: How much of the picture is left at that level, [b], or None.
+        sigma: How much noise is in it, [b], or None.
+        prediction: What the network predicts, and so the unit of the errors.
+        averages: Margins of averaged policies on the same noised pictures, [b] each, without
+            gradient; one per name in the objective's `needs.averages`.
+        facts: Named numbers that come with the pairs, [b] each; those in `needs.facts`.
+        step: How many optimizer steps were taken before this one.
         progress: How much of the run is done, in [0, 1].
-        mean: The only collective an objective may use: a mean over the whole global batch.
+        mean: The only collective an objective may use: a mean over the pairs of the whole
+            optimizer step, in all its parts and processes, without gradient.
     """
 
     chosen: Branch
     rejected: Branch | None = None
     agreement: Float[Tensor, " b"]
     level: Tensor | None = None
+    alpha: Float[Tensor, " b"] | None = None
+    sigma: Float[Tensor, " b"] | None = None
+    prediction: Prediction = "epsilon"
+    averages: tuple[Float[Tensor, " b"], ...] = ()
+    facts: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
+    step: int = 0
     progress: float = 0.0
     mean: Callable[[Tensor], Tensor] = field(default=_alone, repr=False)
 
@@ -185,14 +215,28 @@ class Contrast:
 
     def swap(self) -> "Contrast":
         """The same evidence with the two sides, and the label, turned round."""
-        return Contrast(
+        return replace(
+            self,
             chosen=_present(self.rejected),
             rejected=self.chosen,
             agreement=1 - self.agreement,
-            level=self.level,
-            progress=self.progress,
-            mean=self.mean,
+            averages=tuple(-margin for margin in self.averages),
         )
+
+    def fact(self, name: str) -> Float[Tensor, " b"]:
+        """One of the numbers that come with the pairs.
+
+        Raises:
+            SettingError: when nobody collected it.
+        """
+        found = self.facts.get(name)
+        require(
+            found is not None,
+            got=f"pairs without {name}",
+            need=f"{name} for every pair",
+            fix=f"Give facts={{'{name}': …}}; in a training, name it in the objective's `needs`.",
+        )
+        return _wide(_present(found))
 
     @classmethod
     def from_errors(
@@ -207,7 +251,8 @@ class Contrast:
         """Pairs from four lists of per-image errors, to try a formula on numbers.
 
         Lists become float64; tensors keep their type and gradient. `agreement` is one number
-        for all pairs, or one for each.
+        for all pairs, or one for each. `others` are further attributes of a contrast: `averages`
+        and `facts` may hold lists too.
 
         Raises:
             SettingError: when the lengths differ.
@@ -223,6 +268,12 @@ class Contrast:
             _same_shape("policy_rejected", losing, policy)
             rejected = Measured(policy=losing, reference=_maybe(reference_rejected))
         chosen = Measured(policy=policy, reference=_maybe(reference_chosen))
+        averages: Any = others.pop("averages", ())
+        facts: Any = others.pop("facts", {})
+        others |= {
+            "averages": tuple(_numbers(margin) for margin in averages),
+            "facts": {name: _numbers(values) for name, values in facts.items()},
+        }
         return cls(chosen=chosen, rejected=rejected, agreement=labels, **others)  # pyright: ignore[reportArgumentType]
 
 

@@ -17,7 +17,7 @@ from pydantic import (
 
 from palate.backbones.backbone import ATTENTION, Initialisation, Precision
 from palate.core.problems import SettingError, require, unknown
-from palate.objectives import BY_NAME, Objective
+from palate.objectives import OBJECTIVES, Objective
 from palate.train.strict import Strict, unknown_setting
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -46,9 +46,7 @@ class ObjectiveSettings(Strict):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.name not in BY_NAME:
-            raise unknown("objective", self.name, BY_NAME)
-        kind = BY_NAME[self.name]
+        kind = OBJECTIVES.named(self.name)
         hints = get_type_hints(kind)
         known = [field.name for field in dataclasses.fields(kind)]
         for name in self.settings:
@@ -66,7 +64,7 @@ class ObjectiveSettings(Strict):
 
     def build(self) -> Objective:
         """The loss itself."""
-        return BY_NAME[self.name](**self.settings)
+        return OBJECTIVES.named(self.name)(**self.settings)
 
 
 @final

@@ -17,7 +17,7 @@ from pydantic import Field
 from palate.backbones.backbone import Adapter
 from palate.core.files import digest_json
 from palate.core.problems import SettingError, nearest, require
-from palate.objectives import BY_NAME, Objective
+from palate.objectives import OBJECTIVES, Objective
 from palate.train.groups import (
     GROUPS,
     AdapterSettings,
@@ -273,8 +273,8 @@ def _objective(value: Mapping[str, Any], lines: Lines) -> ObjectiveSettings:
     """A loss from one flat group: its name and its own settings side by side."""
     own = {key: item for key, item in value.items() if key != "name"}
     name = value.get("name", "dpo")
-    if isinstance(name, str) and name in BY_NAME:
-        known = [field.name for field in dataclasses.fields(BY_NAME[name])]
+    if isinstance(name, str) and name in OBJECTIVES:
+        known = [field.name for field in dataclasses.fields(OBJECTIVES.named(name))]
         for key in own:
             if key not in known:
                 raise unknown_setting(f"objective.{key}", known, lines)
