@@ -20,7 +20,11 @@ def trace(objective: Objective) -> None:
 
     torch.compiler.reset()
     traced = torch.compile(losses, backend="eager", fullgraph=True)
-    for pairs in (contrast(tensors()), contrast(tensors(torch.bfloat16), torch.tensor(AGREEMENT))):
+    exact, half = tensors(), tensors(torch.bfloat16)
+    for pairs in (
+        contrast(exact, kind=objective),
+        contrast(half, torch.tensor(AGREEMENT), kind=objective),
+    ):
         torch.testing.assert_close(traced(pairs), losses(pairs), rtol=0, atol=0)
 
 
