@@ -15,6 +15,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from palate.backbones.backbone import Backbone, Condition
+from palate.backbones.guidance import guided
 from palate.core.problems import DataError, require, unknown
 from palate.core.streams import Key, Streams
 
@@ -137,23 +138,15 @@ def sample(
 def _denoise(
     backbone: Backbone, known: Condition, rows: list[int], noise: Tensor, sampler: Sampler
 ) -> Tensor:
-    """Clean latents of one batch."""
+    """Clean latents of one batch; row 0 of what is known is the empty prompt."""
     scheduler = _scheduler(backbone.scheduler_config, sampler, backbone.device)
-    guided = sampler.guidance != 1.0
-    # Unconditional rows first, as row 0 is the empty prompt.
-    condition = known.rows([0] * len(rows) + rows if guided else rows)
+    condition, empty = known.rows(rows), known.rows([0])
     extra = {"generator": _generators(noise)} if _draws(scheduler) else {}
     latents = noise.to(backbone.device) * scheduler.init_noise_sigma
     for level in scheduler.timesteps:
         noisy = scheduler.scale_model_input(latents, level)
-        if not guided:
-            answer = backbone.predict(noisy, level.expand(len(rows)), condition)
-        else:
-            both = backbone.predict(
-                torch.cat([noisy, noisy]), level.expand(2 * len(rows)), condition
-            )
-            without, given = both.chunk(2)
-            answer = without + sampler.guidance * (given - without)
+        levels = level.expand(len(rows))
+        answer = guided(backbone, noisy, levels, condition, empty, sampler.guidance)
         latents = scheduler.step(answer, level, latents, **extra, return_dict=False)[0]
     return latents
 
