@@ -79,7 +79,7 @@ class CLIPScorer:
             raise unknown("scale", scale, get_args(Scale))
         folder = fetch(model, files=_WANTED)
         files = _files(folder)
-        network, pictures, words = _load(folder)
+        network, pictures, words = load_clip(folder)
         facts = {path.name: digest_file(path) for path in files}
         identity = digest_json({"files": facts, "scale": scale, "arithmetic": _ARITHMETIC})
         return cls(
@@ -165,8 +165,23 @@ def _files(folder: Path) -> list[Path]:
     return [*found, *sorted(texts)]
 
 
-def _load(folder: Path) -> tuple[Any, Any, Any]:
-    """Network, image processor and tokenizer, each by a class that we name."""
+def find_clip(model: str | Path) -> Path:
+    """The folder of a CLIP model, from the Hub if need be.
+
+    Raises:
+        WeightsError: when it is not there, or a file of it is missing.
+    """
+    folder = fetch(model, files=_WANTED)
+    _files(folder)
+    return folder
+
+
+def load_clip(folder: Path) -> tuple[Any, Any, Any]:
+    """Network, image processor and tokenizer, each by a class that we name.
+
+    Raises:
+        WeightsError: when they cannot be read, or are not a whole CLIP model.
+    """
     from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
     from transformers.utils import logging
 
