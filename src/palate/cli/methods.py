@@ -1,6 +1,5 @@
 """`palate methods`: the table of methods, one method's page, and β from anyone's convention."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -82,7 +81,7 @@ def _facts(objective: type[Objective]) -> dict[str, object]:
         "title": objective.title,
         "paper": objective.paper,
         "year": objective.year,
-        "needs": asdict(objective.needs),
+        "needs": objective.needs.asdict(),
         "at_init": at_init(objective),
         "evidence": evidence(objective),
     }

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, final
 
@@ -47,6 +47,11 @@ class Needs:
     generation: bool = False
     scorer: bool = False
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def asdict(self) -> dict[str, Any]:
+        """All of it by name, for JSON."""
+        found = {each.name: getattr(self, each.name) for each in fields(self)}
+        return found | {"settings": dict(self.settings)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ A page is Markdown beside this file. What an objective needs and what its loss s
 written in the page but read from the class, so that neither can drift.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 from palate.core.problems import DataError
@@ -18,9 +17,20 @@ HEADINGS = (
     "Differences from the paper's code",
     "Evidence",
 )
+# In the order they are said; an empty half is left out.
 _NEEDS = {
     "reference": ("a reference", "no reference"),
     "rejected": ("both pictures", "the chosen picture only"),
+    "averages": ("running averages of the policy", ""),
+    "facts": ("numbers beside each pair", ""),
+    "whole_batch": ("a statistic of the whole step", ""),
+    "generation": ("pictures drawn by the policy", ""),
+    "scorer": ("a scorer", ""),
+}
+_EVIDENCE = {
+    "noised": "noised pictures",
+    "inverted": "pictures led back to noise",
+    "steps": "steps of drawn pictures",
 }
 
 
@@ -37,10 +47,11 @@ def page(objective: type[Objective]) -> str:
 
 def needs(objective: type[Objective]) -> str:
     """What must be collected before the objective can judge, in words."""
-    facts = asdict(objective.needs)
-    labels = facts.pop("labels")
-    words = [_NEEDS.get(name, (name, f"no {name}"))[not value] for name, value in facts.items()]
-    return ", ".join([*words, f"labels: {labels}"])
+    facts = objective.needs.asdict()
+    words = [yes if facts[name] else no for name, (yes, no) in _NEEDS.items()]
+    if objective.needs.evidence != ("noised",):
+        words.append(" or ".join(_EVIDENCE[kind] for kind in objective.needs.evidence))
+    return ", ".join([*filter(None, words), f"labels: {objective.needs.labels}"])
 
 
 def at_init(objective: type[Objective]) -> str:
