@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from palate.backbones import Adapter, Condition, load, tiny
-from palate.backbones.sd import StableDiffusion
+from palate.backbones.latent import LatentDiffusion
 from palate.core.contrast import Contrast, Denoised
 from palate.core.streams import Streams
 from palate.objectives.dpo import DPO
@@ -35,7 +35,7 @@ class Bench:
 
     def __init__(self, folder: Path, pairs: int, device: str) -> None:
         model = load(folder, adapter=Adapter(), train=True, device=device)
-        assert isinstance(model, StableDiffusion)
+        assert isinstance(model, LatentDiffusion)
         self.model = model
         side = self.model.resolution
         draw = Streams(0)("pictures").generator()

@@ -12,7 +12,7 @@ from palate.backbones.backbone import Condition
 from palate.core.path import Path
 from palate.core.streams import Streams
 from palate.train.batch import Batch
-from palate.train.noise import Noised
+from palate.train.noise import Noised, add_noise
 
 LEVELS = 50
 
@@ -109,12 +109,13 @@ def batch(size: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Batch
     def draw(name, *shape):
         return streams(name).normal(shape, dtype=torch.float64).to(dtype)
 
+    condition = Condition({"text": draw("text", size, 3, 6)})
     return Batch(
         ids=tuple(f"pair {i}" for i in range(size)),
         visits=tuple(range(size)),
         chosen=draw("chosen", size, 2, 8, 8),
         rejected=draw("rejected", size, 2, 8, 8),
-        condition=Condition({"text": draw("text", size, 3, 6)}),
+        conditions=(condition, condition),
         agreement=torch.linspace(0.6, 1.0, size).to(dtype),
     )
 
@@ -122,9 +123,17 @@ def batch(size: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Batch
 class Given:
     """A noise source that answers with keyed float64 noise, whatever else is in the batch."""
 
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or Micro().path
+
     def __call__(self, batch: Batch) -> Noised:
         keys = [Streams(9)("given", name) for name in batch.ids]
         noise = torch.stack([k.normal((2, 8, 8), dtype=torch.float64) for k in keys])
         noise = noise.to(batch.chosen)
         level = torch.tensor([key.integer(0, LEVELS) for key in keys])
-        return Noised(chosen=noise, rejected=noise, level=level)
+        return add_noise(self.path, batch, noise, noise, level)
+
+    def noise(self, batch: Batch) -> torch.Tensor:
+        """The noise itself, for restatements."""
+        keys = [Streams(9)("given", name) for name in batch.ids]
+        return torch.stack([k.normal((2, 8, 8), dtype=torch.float64) for k in keys])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.backbones import load, sd
+from palate.backbones import latent, load
 from palate.core.files import read_json
 from palate.core.lock import sole_writer
 from palate.core.problems import HealthStop, SettingError, StateError
@@ -17,7 +17,7 @@ from palate.train.batch import Batches
 from palate.train.cache import Cache, View, cut, latent_factors, prompt_factors, views
 from palate.train.groups import NoiseSettings, Pictures
 from palate.train.loop import train
-from palate.train.noise import Fixed, Shared
+from palate.train.noise import Fixed, Fresh
 from palate.train.rack import Rack, explain
 
 
@@ -165,17 +165,17 @@ def test_resuming_takes_a_rebuilt_cache_only_if_every_bit_is_the_same(
     train(longer, out, resume=True, cache=tmp_path / "rebuilt", on_event=events.append)
     assert any("(bitwise)" in event.text for event in events)
     assert read_json(out / "record.json")["cache"]["used"]
-    plain = sd.StableDiffusion.encode
+    plain = latent.LatentDiffusion.encode
     monkeypatch.setattr(
-        sd.StableDiffusion, "encode", lambda *a: tuple(t * (1 + 2**-20) for t in plain(*a))
+        latent.LatentDiffusion, "encode", lambda *a: tuple(t * (1 + 2**-20) for t in plain(*a))
     )
     with pytest.raises(StateError, match="Got latents and embeddings"):
         train(run.with_values({"plan.steps": 4}), out, resume=True, cache=tmp_path / "other")
 
 
 def test_a_run_warns_of_prompts_that_are_cut(run, tmp_path, cache, monkeypatch):
-    plain = sd.StableDiffusion.token_counts
-    monkeypatch.setattr(sd.StableDiffusion, "token_counts", lambda *a: (plain(*a)[0], 2))
+    plain = latent.LatentDiffusion.token_counts
+    monkeypatch.setattr(latent.LatentDiffusion, "token_counts", lambda *a: (plain(*a)[0], 2))
     events = []
     train(run.with_values({"plan.steps": 1}), tmp_path / "out", cache=cache, on_event=events.append)
     assert any(
@@ -288,14 +288,14 @@ def test_a_pair_is_drawn_alike_in_any_company(backbone, pairs, tmp_path):
     """Re-batching changes nothing: latents, captions, noise and level belong to pair and visit."""
     cache, _ = fill(tmp_path, backbone, pairs)
     batches = Batches(cache=cache, pictures=Pictures(), streams=Streams(1), caption_dropout=0.5)
-    source = Shared(streams=Streams(1), levels=1000, settings=NoiseSettings())
+    source = Fresh(streams=Streams(1), path=backbone.path, settings=NoiseSettings())
     some = list(pairs)[:6]
     whole = batches(some, [7] * 6)
     alone = [batches([pair], [7]) for pair in some]
     assert torch.equal(whole.chosen, torch.cat([b.chosen for b in alone]))
-    text = torch.cat([b.condition.tensors["text"] for b in alone])
-    assert torch.equal(whole.condition.tensors["text"], text)
-    assert torch.equal(source(whole).chosen, torch.cat([source(b).chosen for b in alone]))
+    text = torch.cat([b.conditions[0].tensors["text"] for b in alone])
+    assert torch.equal(whole.conditions[0].tensors["text"], text)
+    assert torch.equal(source(whole).noisy[0], torch.cat([source(b).noisy[0] for b in alone]))
     assert source(whole).level.tolist() == [int(source(b).level) for b in alone]
     assert not torch.equal(whole.chosen, batches(some, [8] * 6).chosen)
 
@@ -305,11 +305,13 @@ def test_levels_stay_in_the_part_asked_for_and_cover_it(backbone, pairs, tmp_pat
     batches = Batches(cache=cache, pictures=Pictures(), streams=Streams(1))
     some = list(pairs)[:6]
     settings = NoiseSettings(lowest=0.2, highest=0.4)
-    source = Shared(streams=Streams(1), levels=1000, settings=settings)
+    source = Fresh(streams=Streams(1), path=backbone.path, settings=settings)
     levels = [x for visit in range(40) for x in source(batches(some, [visit] * 6)).level.tolist()]
     assert (min(levels) >= 200, max(levels) < 400) == (True, True)
     assert max(levels) - min(levels) > 180
     for draw in range(4):
-        fixed = Fixed(streams=Streams(1), levels=1000, settings=NoiseSettings(), draw=draw, draws=4)
+        fixed = Fixed(
+            streams=Streams(1), path=backbone.path, settings=NoiseSettings(), draw=draw, draws=4
+        )
         found = fixed(batches.plain(some)).level
         assert bool(((found >= 250 * draw) & (found < 250 * (draw + 1))).all())

@@ -39,7 +39,7 @@ def inject(rate: float, steps: int, folder) -> int:
         name += 8
         spoiled = Batch(
             ids=ids, visits=whole.visits, chosen=chosen, rejected=whole.rejected,
-            condition=whole.condition, agreement=whole.agreement,
+            conditions=whole.conditions, agreement=whole.agreement,
         )  # fmt: skip
         outcome = one.step(spoiled, number)
         guard.set_aside(number, outcome.culprits)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
-from palate.backbones import sd
+from palate.backbones import latent
 from palate.core.problems import HealthStop
 from palate.data.pairs import PreferencePairs
 from palate.train.findings import findings, verdict
@@ -91,7 +91,7 @@ def plain_latents():
         return mean, torch.full_like(mean, 0.05)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sd.StableDiffusion, "encode", encode)
+        patch.setattr(latent.LatentDiffusion, "encode", encode)
         yield
 
 

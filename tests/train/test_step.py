@@ -22,12 +22,13 @@ def learner(backbone: Micro, *, objective=None, **plan) -> Learner:
 
 def restated_step(backbone: Micro, pairs, *, rate: float, clip: float) -> tuple[float, dict]:
     """Diffusion-DPO and AdamW written again from the papers, one picture at a time, in float64."""
-    noised, text = Given()(pairs), pairs.condition.tensors["text"]
+    noised, noises = Given()(pairs), Given().noise(pairs)
+    text = pairs.conditions[0].tensors["text"]
     weights = dict(sorted(backbone.network.named_parameters()))
     kept = torch.linspace(0.999, 0.01, LEVELS, dtype=torch.float64)
     total = torch.zeros((), dtype=torch.float64)
     for i in range(len(pairs)):
-        t, eps = noised.level[i], noised.chosen[i]
+        t, eps = noised.level[i], noises[i]
         difference = 0.0
         for clean, sign in ((pairs.chosen[i], 1), (pairs.rejected[i], -1)):
             x = kept[t].sqrt() * clean + (1 - kept[t]).sqrt() * eps
@@ -125,7 +126,7 @@ def test_sft_asks_neither_the_reference_nor_the_rejected_pictures():
 def test_a_pair_that_is_not_finite_is_dropped_before_the_forward_pass(where):
     """The other five pairs give the very step they give alone."""
     pairs = batch(6)
-    tensor = pairs.rejected if where == "latents" else pairs.condition.tensors["text"]
+    tensor = pairs.rejected if where == "latents" else pairs.conditions[0].tensors["text"]
     tensor[2].view(-1)[0] = math.nan
     broken, alone = Micro().move(0.02), Micro().move(0.02)
     outcome = learner(broken).step(pairs, 0)

@@ -7,13 +7,14 @@ the setting is declared to be.
 
 import dataclasses
 import textwrap
-from collections.abc import Iterable, Sequence
-from typing import Any, get_args, get_type_hints
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, get_args, get_origin, get_type_hints
 
 from palate.cli.errors import unknown_flag
 from palate.core.problems import SettingError, require
 from palate.objectives import OBJECTIVES
-from palate.train.run import Setting, settings
+from palate.train.run import SOURCES, Setting, settings
 from palate.train.strict import NUMBER, parse_yaml
 
 _NOTHING = {"none", "null", "~"}
@@ -22,13 +23,17 @@ _NOTHING = {"none", "null", "~"}
 def flags() -> dict[str, Setting]:
     """Every flag, without its dashes, and the setting it stands for."""
     known = {setting.path: setting for setting in _all()}
-    last = [path.rpartition(".")[2] for path in known]
-    short = {
-        word: setting
-        for word, setting in zip(last, known.values(), strict=True)
-        if last.count(word) == 1
-    }
+    # A method's own source of evidence does not take the short names of what every run has.
+    special = {path: setting for path, setting in known.items() if path.split(".")[0] in SOURCES}
+    short = _short(known) | _short({p: s for p, s in known.items() if p not in special})
     return {_dashed(name): setting for name, setting in (short | known).items()}
+
+
+def _short(known: Mapping[str, Setting]) -> dict[str, Setting]:
+    """Settings by the last word of their name, where only one ends in it."""
+    last = Counter(path.rpartition(".")[2] for path in known)
+    words = {path.rpartition(".")[2]: setting for path, setting in known.items()}
+    return {word: setting for word, setting in words.items() if last[word] == 1}
 
 
 def read_flags(tokens: Sequence[str], command: str, others: Iterable[str] = ()) -> dict[str, Any]:
@@ -121,13 +126,18 @@ def _argument(setting: Setting, rest: list[str], word: str) -> str:
 
 
 def _value(setting: Setting, text: str) -> Any:
-    if isinstance(setting.default, tuple):
-        return [_word(part.strip()) for part in text.strip("[]()").split(",") if part.strip()]
     if text.lower() in _NOTHING:
         return None
+    if _is_list(setting.type):
+        return [_word(part.strip()) for part in text.strip("[]()").split(",") if part.strip()]
     # A folder may be called 2024 or true: where a word is wanted, a word is read.
     words = setting.type is str or str in get_args(setting.type)
     return text if words else _word(text)
+
+
+def _is_list(kind: Any) -> bool:
+    """Whether a setting holds several values, itself or as one of the things it may be."""
+    return get_origin(kind) is tuple or any(map(_is_list, get_args(kind)))
 
 
 def _word(text: str) -> Any:

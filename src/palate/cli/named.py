@@ -107,10 +107,11 @@ def trained_prompts(weights: Path) -> frozenset[str] | None:
     """
     folders = [weights, *list(weights.parents)[:2]]
     run = next((folder / RUN_FILE for folder in folders if (folder / RUN_FILE).is_file()), None)
-    if run is None:
+    data = None if run is None else Run.from_yaml(run).data
+    if data is None:
         return None
     try:
-        return frozenset(PreferencePairs.open(Path(Run.from_yaml(run).data)).prompts)
+        return frozenset(PreferencePairs.open(Path(data)).prompts)
     except DataError:
         return None
 

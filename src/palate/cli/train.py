@@ -90,7 +90,8 @@ def run(
         need="a new folder for the run",
         fix="Add for example --out runs/first",
     )
-    _check_data(whole.data)
+    if whole.data is not None:
+        _check_data(whole.data)
     carry_out(whole, Path(str(out)), cache=cache, json=json)
 
 

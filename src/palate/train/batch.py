@@ -5,9 +5,10 @@ caption dropout and the latents' own draw depend on (seed, visit, pair), never o
 batch size or on what was drawn before.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Protocol, Self, final
 
 import torch
 from jaxtyping import Float
@@ -21,6 +22,49 @@ from palate.train.cache import MIDDLE, WINDOWS, Cache, View, prompt_name
 from palate.train.groups import Pictures
 
 
+class Rows(Protocol):
+    """What one optimizer step learns from, whatever it is: named rows that can be split."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The pairs' ids, one per row."""
+        ...
+
+    @property
+    def agreement(self) -> Float[Tensor, " b"]:
+        """Probability that the chosen side is the preferred one."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Tensor]:
+        """Named numbers that come with the rows, [b] each."""
+        ...
+
+    @property
+    def weight(self) -> Float[Tensor, " b"] | None:
+        """How much each row counts; None means alike."""
+        ...
+
+    @property
+    def judgements(self) -> int:
+        """How many judgements the rows rest on; a row each, unless one judgement labels many."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def rows(self, index: Sequence[int]) -> Self:
+        """The rows of the given numbers."""
+        ...
+
+    def parts(self, size: int) -> Sequence[Self]:
+        """The rows in pieces of at most `size`; the last may be smaller."""
+        ...
+
+    def broken(self) -> dict[str, str]:
+        """Ids of rows with values that are not finite, and where."""
+        ...
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
@@ -31,19 +75,29 @@ class Batch:
         visits: How often each has come up before.
         chosen: Latents of the chosen pictures, [b, c, h, w].
         rejected: Latents of the rejected pictures, [b, c, h, w].
-        condition: The prompts' embeddings, [b, …].
+        conditions: What the network needs to know of the chosen and of the rejected pictures,
+            [b, …]: the same prompts, and where the model reads them, each picture's sizes.
         agreement: Probability that the chosen picture is the preferred one, [b].
+        facts: Named numbers that come with the pairs, [b] each.
+        weight: How much each pair counts, [b]; None means alike.
     """
 
     ids: tuple[str, ...]
     visits: tuple[int, ...]
     chosen: Float[Tensor, " b c h w"]
     rejected: Float[Tensor, " b c h w"]
-    condition: Condition
+    conditions: tuple[Condition, Condition]
     agreement: Float[Tensor, " b"]
+    facts: Mapping[str, Tensor] = field(default_factory=lambda: MappingProxyType({}))
+    weight: Float[Tensor, " b"] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def judgements(self) -> int:
+        """One per pair."""
+        return len(self)
 
     def rows(self, index: Sequence[int]) -> "Batch":
         """The pairs of the given numbers."""
@@ -53,8 +107,10 @@ class Batch:
             visits=tuple(self.visits[i] for i in index),
             chosen=self.chosen[chosen],
             rejected=self.rejected[chosen],
-            condition=self.condition.rows(chosen),
+            conditions=(self.conditions[0].rows(chosen), self.conditions[1].rows(chosen)),
             agreement=self.agreement[chosen],
+            facts={name: values[chosen] for name, values in self.facts.items()},
+            weight=None if self.weight is None else self.weight[chosen],
         )
 
     def parts(self, size: int) -> list["Batch"]:
@@ -74,9 +130,15 @@ class Batch:
                 torch.isfinite(self.chosen[i]).all() & torch.isfinite(self.rejected[i]).all()
             ):
                 found[name] = "latents are not finite"
-            elif not all(bool(torch.isfinite(t[i]).all()) for t in self.condition.tensors.values()):
+            elif not _finite(self.conditions[0], i):
                 found[name] = "prompt embedding is not finite"
+            elif not all(bool(torch.isfinite(values[i])) for values in self.facts.values()):
+                found[name] = "a number that comes with the pair is not finite"
         return found
+
+
+def _finite(condition: Condition, row: int) -> bool:
+    return all(bool(torch.isfinite(tensor[row]).all()) for tensor in condition.tensors.values())
 
 
 @final
@@ -89,6 +151,7 @@ class Batches:
         pictures: How pictures are looked at.
         streams: The run's random streams.
         caption_dropout: Share of visits on the empty prompt.
+        facts: Numbers that come with the pairs: name → pair id → number.
 
     Raises:
         HealthStop: when captions are dropped and the empty prompt has no sound embedding.
@@ -98,6 +161,7 @@ class Batches:
     pictures: Pictures
     streams: Streams
     caption_dropout: float = 0.0
+    facts: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         empty = self.cache.prompts.refused.get(prompt_name(""))
@@ -118,13 +182,18 @@ class Batches:
             self._latents([pair.rejected for pair in pairs], looks, visits),
         ]
         names = [prompt_name(self._prompt(p, v)) for p, v in zip(pairs, visits, strict=True)]
+        condition = Condition(self.cache.prompts.rows(names))
         return Batch(
             ids=tuple(pair.id for pair in pairs),
             visits=tuple(visits),
             chosen=sides[0],
             rejected=sides[1],
-            condition=Condition(self.cache.prompts.rows(names)),
+            conditions=(condition, condition),
             agreement=torch.tensor([pair.agreement for pair in pairs], dtype=torch.float32),
+            facts={
+                name: torch.tensor([known[pair.id] for pair in pairs], dtype=torch.float32)
+                for name, known in self.facts.items()
+            },
         )
 
     def plain(self, pairs: Sequence[Pair]) -> Batch:
@@ -132,7 +201,7 @@ class Batches:
         still = self.pictures.model_copy(
             update={"crop": "center", "flip": False, "latents": "mean"}
         )
-        fixed = Batches(cache=self.cache, pictures=still, streams=self.streams)
+        fixed = Batches(cache=self.cache, pictures=still, streams=self.streams, facts=self.facts)
         return fixed(pairs, [0] * len(pairs))
 
     def _view(self, pair: Pair, visit: int) -> View:

@@ -37,12 +37,12 @@ PLACES = ("model", "data")
 
 def settled(run: Run) -> Run:
     """The run with its folders by their whole paths, so that it means the same everywhere."""
-    model, data = Path(run.model).expanduser(), Path(run.data).expanduser()
+    model, told = Path(run.model).expanduser(), {}
+    if run.data is not None:
+        told["data"] = os.path.abspath(Path(run.data).expanduser())
     folder = run.model != "shipped" and (model.is_dir() or run.model.startswith("~"))
     # Links stay as they were written: that is how a moved disk keeps its name.
-    return run.with_values(
-        {"model": os.path.abspath(model) if folder else run.model, "data": os.path.abspath(data)}
-    )
+    return run.with_values({"model": os.path.abspath(model) if folder else run.model, **told})
 
 
 def changes(run: Run, started: Run) -> Changes:

@@ -18,6 +18,12 @@ from pydantic import (
 from palate.backbones.backbone import ATTENTION, Initialisation, Precision
 from palate.core.problems import SettingError, require, unknown
 from palate.objectives import OBJECTIVES, Objective
+from palate.train.sources import (
+    InversionSettings,
+    LabelSettings,
+    RolloutSettings,
+    SelfPlaySettings,
+)
 from palate.train.strict import Strict, unknown_setting
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -189,9 +195,14 @@ class Pictures(Strict):
 
 @final
 class NoiseSettings(Strict):
-    """Which noise levels to train on; the noise is shared by both pictures of a pair."""
+    """Which noise, and which levels of it, to train on."""
 
     group: ClassVar[str] = "noise"
+    shared: bool = Field(default=True, description="one noise for both pictures of a pair")
+    levels: Literal["uniform", "logit-normal"] = Field(
+        default="uniform",
+        description="how levels are drawn; logit-normal favours the middle of the way",
+    )
     lowest: Share = Field(
         default=0.0, description="least noise, as a fraction of the model's levels"
     )
@@ -262,7 +273,19 @@ class Limits(Strict):
 
 GROUPS: dict[str, type[Strict]] = {
     kind.group: kind
-    for kind in (ObjectiveSettings, AdapterSettings, Plan, Pictures, NoiseSettings, Split, Limits)
+    for kind in (
+        ObjectiveSettings,
+        AdapterSettings,
+        Plan,
+        Pictures,
+        NoiseSettings,
+        InversionSettings,
+        RolloutSettings,
+        SelfPlaySettings,
+        LabelSettings,
+        Split,
+        Limits,
+    )
 }
 
 

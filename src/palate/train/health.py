@@ -8,6 +8,7 @@ Read next: `findings.py`, what the numbers mean.
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -33,6 +34,38 @@ BOTH = Needs(reference=True, rejected=True)
 
 
 @final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Asked:
+    """Held-out pairs, the same at every check.
+
+    Attributes:
+        batch: Their latents, prompts and labels, without any draw.
+        prompts: The prompt of each.
+    """
+
+    batch: Batch
+    prompts: tuple[str, ...]
+
+
+def ask_of(run: Run, batches: Batches, held_out: Sequence[Pair]) -> Asked:
+    """As many held-out pairs as a check asks.
+
+    Raises:
+        DataError: when there is no held-out pair.
+    """
+    require(
+        len(held_out) > 0,
+        got="no held-out pair that can be used",
+        need="at least one, to check the run's health",
+        fix="Use more prompts, or a larger split.held_out.",
+        kind=DataError,
+    )
+    order = Streams(run.seed)("health pairs").permutation(len(held_out))
+    pairs = [held_out[i] for i in order[: run.health.pairs]]
+    return Asked(batch=batches.plain(pairs), prompts=tuple(pair.prompt for pair in pairs))
+
+
+@final
 class Monitor:
     """Asks the same held-out pairs at every check.
 
@@ -42,30 +75,16 @@ class Monitor:
         probe: Digest of the reference's answer to a fixed question.
     """
 
-    def __init__(
-        self, run: Run, learner: Learner, batches: Batches, held_out: Sequence[Pair]
-    ) -> None:
-        """Choose the pairs and remember where the weights started.
-
-        Raises:
-            DataError: when there is no held-out pair.
-        """
-        require(
-            len(held_out) > 0,
-            got="no held-out pair that can be used",
-            need="at least one, to check the run's health",
-            fix="Use more prompts, or a larger split.held_out.",
-            kind=DataError,
-        )
-        order = Streams(run.seed)("health pairs").permutation(len(held_out))
-        self._pairs = [held_out[i] for i in order[: run.health.pairs]]
+    def __init__(self, run: Run, learner: Learner, asked: Asked) -> None:
+        """Remember whom to ask, and where the weights started."""
+        self._asked = asked
         self._run = run
         self._learner = learner
-        self._batch = batches.plain(self._pairs)
         self._start = {
             name: weight.detach().cpu().clone()
             for name, weight in learner.backbone.trainable().items()
         }
+        self._step = 0
         self.rows: list[dict[str, Any]] = []
         self.meter = Meter()
         self.probe = learner.backbone.reference_probe()
@@ -76,7 +95,7 @@ class Monitor:
         Raises:
             HealthStop: when the reference has moved.
         """
-        started = time.monotonic()
+        started, self._step = time.monotonic(), step
         probe = self._learner.backbone.reference_probe()
         require(
             probe == self.probe,
@@ -105,7 +124,7 @@ class Monitor:
             lambda: [self._ask(draw, part) for draw in range(draws) for part in self._parts()]
         )
         found = {name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]}
-        prompts = [pair.prompt for _ in range(draws) for pair in self._pairs]
+        prompts = list(self._asked.prompts) * draws
         if not all(np.isfinite(values).all() for values in found.values()):
             raise HealthStop(
                 got="held-out errors that are not finite",
@@ -120,8 +139,8 @@ class Monitor:
         judged = self._learner.objective.needs.rejected
         low, middle, high = (float(q) for q in np.quantile(margin, [0.05, 0.5, 0.95]))
         return {
-            "pairs": len(self._pairs),
-            "loss": float(found["loss"].mean()),
+            "pairs": len(self._asked.batch),
+            "loss": float(found["loss"].mean()) if "loss" in found else None,
             "winner_drift": float(winner.mean()),
             "loser_drift": float(loser.mean()),
             "winner_drift_bands": self._bands(winner, level),
@@ -137,20 +156,23 @@ class Monitor:
         }
 
     def _parts(self) -> list[Batch]:
-        return self._batch.parts(self._learner.pairs_at_once)
+        return self._asked.batch.parts(self._learner.pairs_at_once)
 
     @torch.no_grad()
     def _ask(self, draw: int, part: Batch) -> dict[str, Tensor]:
-        backbone, objective = self._learner.backbone, self._learner.objective
+        backbone = self._learner.backbone
         noise = Fixed(
             streams=Streams(self._run.seed),
-            levels=backbone.path.levels,
+            path=backbone.path,
             settings=self._run.noise,
             draw=draw,
             draws=self._run.health.draws,
         )(part)
-        contrast = denoise(backbone, part, noise, BOTH)
-        found = measure(contrast, objective(contrast), BOTH)
+        voices = self._learner.averages.voices()
+        contrast = denoise(backbone, part, noise, BOTH, step=self._step, voices=voices)
+        # Noised pictures say nothing of an objective that judges other evidence in this run.
+        judged = self._run.evidence == "noised"
+        found = measure(contrast, self._learner.objective(contrast) if judged else None, BOTH)
         return {**found, "level": noise.level.cpu().double()}
 
     def _bands(self, drift: np.ndarray, level: np.ndarray) -> list[float | None]:

@@ -53,8 +53,9 @@ def train(
     """
     tell, run = on_event or _nobody, settled(run)
     device = choose_device(run)
-    pairs = PreferencePairs.open(Path(run.data))
-    check_pairs(run, pairs)
+    pairs = None if run.data is None else PreferencePairs.open(Path(run.data))
+    if pairs is not None:
+        check_pairs(run, pairs)
     with claim(run, out, resume=resume, cache=cache) as place:
         backbone = load(
             run.model,
@@ -67,9 +68,12 @@ def train(
         return learn(run, place, backbone, pairs, tell)
 
 
-def learn(run: Run, place: Place, backbone: Backbone, pairs: PreferencePairs, tell: Tell) -> Result:
-    """Train an open model on open pairs; see `train`."""
-    tell(Event(kind="open", text=f"{len(pairs)} pairs, {run.model} on {backbone.device}."))
+def learn(
+    run: Run, place: Place, backbone: Backbone, pairs: PreferencePairs | None, tell: Tell
+) -> Result:
+    """Train an open model on open pairs, or on what it draws itself; see `train`."""
+    what = "no pairs" if pairs is None else f"{len(pairs)} pairs"
+    tell(Event(kind="open", text=f"{what}, {run.model} on {backbone.device}."))
     if (changed := as_event(place)) is not None:
         tell(changed)
     kept = Cache(place.cache, backbone, run.pictures.resolution or backbone.resolution)

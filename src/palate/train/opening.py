@@ -10,10 +10,12 @@ from palate.data.loader import Order
 from palate.data.pairs import PreferencePairs
 from palate.train.batch import Batches
 from palate.train.cache import Cache
+from palate.train.facts import collect_facts
+from palate.train.feed import PairFeed
 from palate.train.guard import FEWEST, Guard
-from palate.train.health import Monitor
+from palate.train.health import Monitor, ask_of
 from palate.train.log import Event
-from palate.train.noise import Shared
+from palate.train.noise import Fresh
 from palate.train.place import Place
 from palate.train.run import Run
 from palate.train.session import Session, Tell
@@ -47,7 +49,12 @@ def check_pairs(run: Run, pairs: PreferencePairs) -> None:
 
 
 def open_session(
-    run: Run, place: Place, backbone: Backbone, pairs: PreferencePairs, cache: Cache, tell: Tell
+    run: Run,
+    place: Place,
+    backbone: Backbone,
+    pairs: PreferencePairs | None,
+    cache: Cache,
+    tell: Tell,
 ) -> Session:
     """Split the pairs, fill the cache, set broken pairs aside, and put everything together.
 
@@ -55,6 +62,8 @@ def open_session(
         DataError: when no pair is left on one side of the split.
         HealthStop: when too many latents or embeddings are broken.
     """
+    if pairs is None:
+        raise NotImplementedError("a rollout opens without pairs")
     train, held_out = pairs.split(by=run.split.by, held_out=run.split.held_out, seed=run.seed)
     cache.fill(
         backbone,
@@ -77,24 +86,28 @@ def open_session(
         kind=HealthStop,
     )
     streams = Streams(run.seed)
-    source = Shared(streams=streams, levels=backbone.path.levels, settings=run.noise)
+    source = Fresh(streams=streams, path=backbone.path, settings=run.noise)
     learner = Learner(backbone, run.build_objective(), source, run.plan)
     batches = Batches(
         cache=cache,
         pictures=run.pictures,
         streams=streams,
         caption_dropout=run.plan.caption_dropout,
+        facts=collect_facts(run, pairs),
     )
     checked = [pair for pair in held_out if pair.id not in guard.quarantine]
     return Session(
         run=run,
         place=place,
         learner=learner,
-        monitor=Monitor(run, learner, batches, checked),
+        monitor=Monitor(run, learner, ask_of(run, batches, checked)),
         guard=guard,
-        batches=batches,
-        pairs=train,
-        order=Order(len(train), run.plan.batch, run.seed),
+        feed=PairFeed(
+            pairs=train,
+            order=Order(len(train), run.plan.batch, run.seed),
+            batches=batches,
+            guard=guard,
+        ),
         tell=tell,
         facts={
             "model": {"name": run.model, "digests": dict(backbone.digests)},

@@ -5,7 +5,7 @@ that failed before leaves it free.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from palate.train.log import Event, RowLog
 from palate.train.run import Run
 
 SETTINGS, RECORD = "run.yaml", "record.json"
-LOG, HEALTH, LOCK = "log.jsonl", "health.jsonl", "lock"
+LOG, HEALTH, PAIRS, LOCK = "log.jsonl", "health.jsonl", "pairs.jsonl", "lock"
 CHECKPOINTS, EXPORT, BOARD, QUARANTINE = "checkpoints", "export", "tensorboard", "quarantine.jsonl"
 
 
@@ -54,9 +54,11 @@ class Place:
         found = {f"model {name}": digest for name, digest in digests.items()}
         return found | ({"data": data} if data else {})
 
-    def logs(self, keep: tuple[int, int]) -> tuple[RowLog, RowLog]:
-        """The step log and the health log, each cut back to its first bytes."""
-        return RowLog(self.out / LOG, keep[0]), RowLog(self.out / HEALTH, keep[1])
+    def logs(self, keep: Sequence[int], *, pairs: bool) -> tuple[RowLog, ...]:
+        """The logs of steps, of health, and if asked of pairs, each cut back to its first bytes."""
+        names = (LOG, HEALTH, PAIRS) if pairs else (LOG, HEALTH)
+        sizes = [*keep, 0, 0, 0]
+        return tuple(RowLog(self.out / name, sizes[i]) for i, name in enumerate(names))
 
     def settle(self, run: Run) -> None:
         """Write the settings down, once it is sure that the run goes on with them."""
@@ -161,5 +163,5 @@ def _cache(out: Path, record: Mapping[str, Any], told: Path | None) -> Path:
 def _clear(out: Path) -> None:
     """Forget what a start that failed has left, or it would be told as part of this run."""
     if (out / SETTINGS).is_file():
-        for name in (RECORD, HEALTH, QUARANTINE):
+        for name in (RECORD, HEALTH, PAIRS, QUARANTINE):
             (out / name).unlink(missing_ok=True)

@@ -9,23 +9,27 @@ Read next: `loop.py`, what is done with it.
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, final, get_args, get_origin
+from typing import Any, Literal, Self, final, get_args, get_origin
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from palate.backbones.backbone import Adapter
 from palate.core.files import digest_json
 from palate.core.problems import SettingError, nearest, require
-from palate.objectives import OBJECTIVES, Objective
+from palate.objectives import OBJECTIVES, Evidence, Objective
 from palate.train.groups import (
     GROUPS,
     AdapterSettings,
+    InversionSettings,
+    LabelSettings,
     Limits,
     NoiseSettings,
     ObjectiveSettings,
     Pictures,
     Plan,
+    RolloutSettings,
+    SelfPlaySettings,
     Split,
 )
 from palate.train.strict import (
@@ -39,6 +43,10 @@ from palate.train.strict import (
     where,
 )
 
+# Groups that may be None, and the ones that stand for a kind of evidence.
+SOURCES = ("inversion", "rollout", "selfplay")
+ABSENT = ("adapter", *SOURCES)
+EVIDENCE = frozenset(("inversion", "rollout"))
 BETA_CONVENTION = (
     "logit = (beta/2) · margin; margin = difference of per-element-mean squared errors (fp32)"
 )
@@ -49,7 +57,11 @@ class Run(Strict):
     """Everything needed to repeat a training."""
 
     model: str = Field(description="the model: a folder, a Hub name, or `shipped`", min_length=1)
-    data: str = Field(description="the folder of a frozen data snapshot", min_length=1)
+    data: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the folder of a frozen data snapshot; only a rollout does without",
+    )
     seed: int = Field(default=0, ge=0, description="names every random draw")
     objective: ObjectiveSettings = Field(
         default_factory=ObjectiveSettings, description="which loss, and its settings"
@@ -60,6 +72,18 @@ class Run(Strict):
     plan: Plan = Field(default_factory=Plan, description="how long and how fast to learn")
     pictures: Pictures = Field(default_factory=Pictures, description="how pictures are prepared")
     noise: NoiseSettings = Field(default_factory=NoiseSettings, description="which noise levels")
+    inversion: InversionSettings | None = Field(
+        default=None, description="judge pictures led back to noise"
+    )
+    rollout: RolloutSettings | None = Field(
+        default=None, description="judge steps of pictures the policy draws"
+    )
+    selfplay: SelfPlaySettings | None = Field(
+        default=None, description="play rounds against the model of the round before"
+    )
+    labels: LabelSettings = Field(
+        default_factory=LabelSettings, description="labels a machine gives"
+    )
     split: Split = Field(default_factory=Split, description="which pairs are held out")
     health: Limits = Field(default_factory=Limits, description="limits of the health monitor")
 
@@ -71,7 +95,7 @@ class Run(Strict):
             SettingError: for the first setting that is unknown, missing, wrong or contradicting.
         """
         places = lines or {}
-        nested = _nested(values, places)
+        nested = _with_method(_nested(values, places))
         made = {name: _group(name, value, places) for name, value in nested.items()}
         return build(cls, made, places)
 
@@ -93,8 +117,12 @@ class Run(Strict):
 
     def with_values(self, values: Mapping[str, Any]) -> "Run":
         """The same run with some settings changed, named as in `from_values`."""
-        merged = self.values()
-        for name, value in _nested(values, {}).items():
+        merged, changes = self.values(), _nested(values, {})
+        chosen = changes.get("objective")
+        if isinstance(chosen, Mapping) and chosen.get("name") != self.objective.name:
+            # Another method brings its own evidence.
+            merged = {k: v for k, v in merged.items() if k not in SOURCES}
+        for name, value in changes.items():
             old = merged.get(name)
             if name == "objective" and isinstance(value, Mapping) and "name" in value:
                 old = old if value["name"] == self.objective.name else None
@@ -131,6 +159,40 @@ class Run(Strict):
             for name in sorted({*mine, *others})
             if mine.get(name) != others.get(name)
         }
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the objective judges in this run."""
+        if self.rollout is not None:
+            return "steps"
+        return "noised" if self.inversion is None else "inverted"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        name, needs = self.objective.name, OBJECTIVES.named(self.objective.name).needs
+        groups = {"noised": "neither rollout nor inversion", "inverted": "the group inversion"}
+        groups["steps"] = "the group rollout"
+        judged = " or ".join(groups[each] for each in needs.evidence)
+        require(
+            self.evidence in needs.evidence,
+            got=f"objective {name} with {groups[self.evidence]}",
+            need=f"{judged}: what {name} can judge",
+            fix="Start from `palate train --method "
+            f"{name}`, which brings its groups, or remove the other one.",
+        )
+        require(
+            self.inversion is None or self.rollout is None,
+            got="both inversion and rollout",
+            need="one kind of evidence",
+            fix="Remove one of the two groups.",
+        )
+        require(
+            self.data is not None or self.rollout is not None,
+            got=f"no data for objective {name}",
+            need="the folder of a frozen snapshot",
+            fix="Add data (--data my-pairs); `palate data freeze` makes one.",
+        )
+        return self
 
     def build_objective(self) -> Objective:
         """The loss."""
@@ -223,6 +285,24 @@ def _nested(values: Mapping[str, Any], lines: Lines) -> dict[str, Any]:
     return nested
 
 
+def _with_method(nested: dict[str, Any]) -> dict[str, Any]:
+    """What the run leaves open, as the method's publication has it."""
+    group = nested.get("objective", {})
+    name = group.get("name", "dpo") if isinstance(group, dict) else "dpo"
+    if name not in OBJECTIVES:
+        return nested
+    found = dict(nested)
+    for path, value in OBJECTIVES.named(name).needs.settings.items():
+        top, _, rest = path.partition(".")
+        inner = found.get(top, {})
+        # Another kind of evidence was asked for, or the group was left out on purpose.
+        if inner is None or (top in EVIDENCE and (EVIDENCE - {top}) & set(nested)):
+            continue
+        if isinstance(inner, dict) and rest not in inner:
+            found[top] = {**inner, rest: value}
+    return found
+
+
 def _unknown_top(path: str, lines: Lines) -> SettingError:
     """An unknown name at the top; often one that belongs into a group."""
     for group, kind in GROUPS.items():
@@ -246,7 +326,7 @@ def _unknown_top(path: str, lines: Lines) -> SettingError:
 def _group(name: str, value: Any, lines: Lines) -> Any:
     """A group built from its values; other values as they are."""
     kind = GROUPS.get(name)
-    if kind is None or isinstance(value, kind) or (value is None and name == "adapter"):
+    if kind is None or isinstance(value, kind) or (value is None and name in ABSENT):
         return value
     if not isinstance(value, Mapping):
         raise SettingError(

@@ -13,11 +13,9 @@ import torch
 
 from palate.backbones.backbone import Backbone
 from palate.core.problems import HealthStop, StateError, require
-from palate.data.loader import Order
-from palate.data.pairs import Pair, PreferencePairs
 from palate.train import checkpoint
-from palate.train.batch import Batch, Batches
 from palate.train.changes import INEXACT
+from palate.train.feed import Feed
 from palate.train.guard import Guard
 from palate.train.health import Monitor
 from palate.train.log import Event, Kind, RowLog, Tracker, open_tracker, read_rows
@@ -25,7 +23,7 @@ from palate.train.meter import step_row
 from palate.train.place import BOARD, HEALTH, Place, enough_room
 from palate.train.run import Run
 from palate.train.start import start_facts
-from palate.train.step import Learner
+from palate.train.step import Learner, Outcome
 
 Tell = Callable[[Event], None]
 # What is computed, and may differ in its last digits on another machine.
@@ -43,9 +41,7 @@ class Session:
         learner: Model, objective and optimizer.
         monitor: The health monitor.
         guard: What keeps broken numbers out.
-        batches: Makes batches from cached rows.
-        pairs: The training pairs.
-        order: Which pairs belong to which step.
+        feed: The batch of each step.
         facts: What is known for the record.
         tell: Hears events.
         pairs_seen: Pairs trained on so far.
@@ -57,14 +53,12 @@ class Session:
     learner: Learner
     monitor: Monitor
     guard: Guard
-    batches: Batches
-    pairs: PreferencePairs
-    order: Order
+    feed: Feed
     facts: dict[str, Any]
     tell: Tell
     pairs_seen: int = 0
     seconds: float = 0.0
-    logs: tuple[RowLog, RowLog] | None = None
+    logs: tuple[RowLog, ...] | None = None
     tracker: Tracker | None = None
     opened: float = field(default_factory=time.monotonic)
 
@@ -93,8 +87,8 @@ class Session:
             self._agree(self.place.identity)
             # Starting again: pairs set aside by an attempt that left nothing are forgotten.
             self.guard.load_state({"quarantine": {}, "skipped": 0, "window": []})
-        keep = (0, 0) if found is None else self._load(found)
-        self.logs = self.place.logs(keep)
+        keep = () if found is None else self._load(found)
+        self.logs = self.place.logs(keep, pairs=bool(self.learner.objective.needs.kept))
         self.tracker = open_tracker(self.run.plan.tensorboard, self.place.out / BOARD, step)
         self.monitor.rows.extend(read_rows(self.place.out / HEALTH))
         if found is not None:
@@ -109,16 +103,14 @@ class Session:
         """
         started = time.monotonic()
         halved = self.learner.halved
-        chosen, visits = self.order.indices(number), self.order.visits(number)
-        batch = self._batch(chosen, visits)
+        batch = self.feed.batch(number)
         outcome = self.learner.step(batch, number)
         self.pairs_seen += outcome.pairs if outcome.skipped is None else 0
         self.monitor.meter.add(outcome)
         self.guard.set_aside(number + 1, outcome.culprits)
+        self._keep(number + 1, outcome)
         row = step_row(outcome, number + 1, self.run.health.saturation_logit)
-        row["dropped"] = [
-            self.pairs[i].id for i in chosen if self.pairs[i].id in self.guard.quarantine
-        ]
+        row["dropped"] = self.feed.dropped(number)
         row["pairs_seen"] = self.pairs_seen
         row["seconds"] = round(time.monotonic() - started, 4)
         if self.learner.halved and not halved:
@@ -170,7 +162,7 @@ class Session:
             "run_digest": self.run.digest,
             "seconds": round(self.elapsed(), 3),
         }
-        weights, moments = self.learner.backbone.state(), self.learner.optimizer.state()
+        weights, moments = self.learner.backbone.state(), self.learner.tensors()
         path = checkpoint.save(
             self.place.checkpoints, step, weights, moments, state, keep=self.run.plan.keep_last
         )
@@ -183,10 +175,10 @@ class Session:
             HealthStop: when it is not.
             StateError: when two checkpoints would not fit on the disk.
         """
-        weights, moments = self.learner.backbone.state(), self.learner.optimizer.state()
+        weights, moments = self.learner.backbone.state(), self.learner.tensors()
         size = sum(t.numel() * t.element_size() for t in [*weights.values(), *moments.values()])
         enough_room(self.place.out, size)
-        first = self._batch(self.order.indices(0), self.order.visits(0))
+        first = self.feed.batch(0)
         broken = first.broken()
         first = first.rows([i for i, name in enumerate(first.ids) if name not in broken])
         self.facts["start"] = start_facts(self.learner, first) if len(first) else {}
@@ -200,35 +192,13 @@ class Session:
         if self.tracker is not None:
             self.tracker.close()
 
-    def _batch(self, chosen: list[int], visits: list[int]) -> Batch:
-        """The pairs of a step that are not in quarantine."""
-        known = [
-            (self.pairs[index], visit)
-            for index, visit in zip(chosen, visits, strict=True)
-            if self.pairs[index].id not in self.guard.quarantine
-        ]
-        if not known:
-            # An empty batch has no shape to build from, so any pair lends it one.
-            return self.batches([self._any_pair()], [0]).rows([])
-        return self.batches([pair for pair, _ in known], [visit for _, visit in known])
-
-    def _any_pair(self) -> Pair:
-        for pair in self.pairs:
-            if pair.id not in self.guard.quarantine:
-                return pair
-        raise HealthStop(
-            got="no training pair with finite latents and embeddings",
-            need="at least one",
-            fix="Look at quarantine.jsonl in the run folder; is the autoencoder sound?",
-        )
-
-    def _load(self, found: checkpoint.Checkpoint) -> tuple[int, int]:
+    def _load(self, found: checkpoint.Checkpoint) -> tuple[int, ...]:
         state = found.state
         same = self._same_machine(state)
         # Another machine may compute other last digits; the digests of files still agree.
         self._agree({k: v for k, v in state["identity"].items() if same or k not in PROBED})
         self.learner.backbone.load_state(found.weights)
-        self.learner.optimizer.load_state(found.optimizer)
+        self.learner.load_tensors(found.optimizer)
         resized = "plan.micro_batch" in self.place.changed
         # A new micro-batch may be halved once, like any other.
         learner = {**state["learner"], **({"halved": False} if resized else {})}
@@ -236,7 +206,7 @@ class Session:
         self.guard.load_state(state["guard"])
         self.monitor.meter.load_state(state["meter"])
         self.pairs_seen, self.seconds = int(state["pairs_seen"]), float(state["seconds"])
-        return int(state["logs"][0]), int(state["logs"][1])
+        return tuple(map(int, state["logs"]))
 
     def _agree(self, identity: Mapping[str, str]) -> None:
         """Refuse another model or other data than before.
@@ -276,10 +246,20 @@ class Session:
     def _same_machine(self, state: Mapping[str, Any]) -> bool:
         return state["machine"] == machine(self.learner.backbone)
 
-    def _open_logs(self) -> tuple[RowLog, RowLog]:
+    def _open_logs(self) -> tuple[RowLog, ...]:
         if self.logs is None:
             raise StateError(got="a run that is not open", need="restore() first", fix="Call it.")
         return self.logs
+
+    def _keep(self, step: int, outcome: Outcome) -> None:
+        """Write down, pair by pair, what the objective thinks worth keeping."""
+        names = [n for n in self.learner.objective.needs.kept if n in outcome.measures]
+        if not names or outcome.skipped is not None:
+            return
+        columns = [outcome.measures[name].tolist() for name in names]
+        for pair, *values in zip(outcome.ids, *columns, strict=True):
+            kept = dict(zip(names, values, strict=True))
+            self._open_logs()[2].write({"step": step, "pair": pair, **kept})
 
     def _write(self, which: int, row: Mapping[str, Any], room: str) -> None:
         self._open_logs()[which].write(row)

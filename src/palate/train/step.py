@@ -6,8 +6,8 @@ broken numbers and a full memory both leave weights and optimizer exactly as the
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar, final
 
 import torch
@@ -17,13 +17,16 @@ from palate.backbones.backbone import Backbone
 from palate.core.contrast import Contrast, Verdict
 from palate.core.problems import HealthStop
 from palate.objectives import Needs, Objective
-from palate.train.batch import Batch
+from palate.train.averages import Averages
+from palate.train.batch import Rows
 from palate.train.denoise import denoise
 from palate.train.groups import Plan
-from palate.train.noise import NoiseSource
+from palate.train.means import Mean, mean_of_all, several_processes, together
+from palate.train.noise import Question
 from palate.train.optimizer import Optimizer
 
 Answer = TypeVar("Answer")
+Source = Callable[[Any], Question]
 # What a full memory says on a CPU, where torch has no class of its own for it.
 _FULL = ("can't allocate memory", "not enough memory")
 
@@ -34,12 +37,13 @@ class Outcome:
     """What one step did.
 
     Attributes:
-        pairs: Pairs that took part.
+        pairs: Judgements that took part; for frozen pairs, one each.
         rate: The learning rate.
         norm: Gradient norm before clipping, or None where there was no update.
         skipped: Why the update was left out, or None.
         culprits: Pairs found broken in this step, and why.
         measures: Per-pair numbers: loss, and margin, errors, gains and logit where they exist.
+        ids: The pairs the measures belong to.
     """
 
     pairs: int
@@ -48,6 +52,7 @@ class Outcome:
     skipped: str | None = None
     culprits: Mapping[str, str] = field(default_factory=dict)
     measures: Mapping[str, Tensor] = field(default_factory=dict)
+    ids: tuple[str, ...] = ()
 
 
 @final
@@ -60,7 +65,7 @@ class Learner:
     """
 
     def __init__(
-        self, backbone: Backbone, objective: Objective, source: NoiseSource, plan: Plan
+        self, backbone: Backbone, objective: Objective, source: Source, plan: Plan
     ) -> None:
         """Put a model to work."""
         self.backbone = backbone
@@ -68,12 +73,14 @@ class Learner:
         self.source = source
         self.plan = plan
         self.optimizer = Optimizer(backbone.trainable(), plan)
+        decays = [getattr(objective, name) for name in objective.needs.averages]
+        self.averages = Averages(backbone.trainable(), decays)
         self.pairs_at_once = plan.pairs_at_once
         self.halved = False
         half = backbone.precision == "fp16" and backbone.device.type == "cuda"
         self.scaler = torch.amp.GradScaler("cuda", enabled=half)
 
-    def step(self, batch: Batch, number: int) -> Outcome:
+    def step(self, batch: Rows, number: int) -> Outcome:
         """Learn from one batch. `number` counts steps from 0.
 
         Raises:
@@ -90,20 +97,21 @@ class Learner:
         if not bool(torch.isfinite(measures["loss"]).all()):
             self.optimizer.clear()
             return Outcome(
-                pairs=len(batch), rate=rate, skipped="loss is not finite",
-                culprits={**broken, **found}, measures=measures,
+                pairs=batch.judgements, rate=rate, skipped="loss is not finite",
+                culprits={**broken, **found}, measures=measures, ids=batch.ids,
             )  # fmt: skip
         norm = self._update()
         return Outcome(
-            pairs=len(batch),
+            pairs=batch.judgements,
             rate=rate,
             norm=norm if math.isfinite(norm) else None,
             skipped=None if math.isfinite(norm) else self._excuse(),
             culprits=broken,
             measures=measures,
+            ids=batch.ids,
         )
 
-    def look(self, batch: Batch) -> dict[str, Tensor]:
+    def look(self, batch: Rows) -> dict[str, Tensor]:
         """Per-pair numbers of a batch, without learning from it.
 
         Raises:
@@ -112,10 +120,10 @@ class Learner:
         return self.or_half(lambda: self._look(batch))
 
     @torch.no_grad()
-    def _look(self, batch: Batch) -> dict[str, Tensor]:
+    def _look(self, batch: Rows) -> dict[str, Tensor]:
         found: list[dict[str, Tensor]] = []
         for part in batch.parts(self.pairs_at_once):
-            contrast = denoise(self.backbone, part, self.source(part), self.objective.needs)
+            contrast = self.evidence(part, 0)
             found.append(measure(contrast, self.objective(contrast), self.objective.needs))
         return {name: torch.cat([part[name] for part in found]) for name in found[0]}
 
@@ -160,23 +168,66 @@ class Learner:
                 raise
             raise _full(self.pairs_at_once) from None
 
-    def _gradients(self, batch: Batch, number: int) -> dict[str, Tensor]:
+    def evidence(self, part: Rows, number: int) -> Contrast:
+        """What policy, reference and averages say of some rows at a step, counted from 0."""
+        return denoise(
+            self.backbone,
+            part,
+            self.source(part),
+            self.objective.needs,
+            step=number,
+            progress=number / self.plan.steps,
+            voices=self.averages.voices(),
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint has to hold besides the trained weights."""
+        return {**self.optimizer.state(), **self.averages.state()}
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put the optimizer's state and the averages back."""
+        self.optimizer.load_state(self.averages.load_state(tensors))
+
+    def _gradients(self, batch: Rows, number: int) -> dict[str, Tensor]:
         """Add up the gradients of all micro-batches; returns per-pair numbers."""
         self.optimizer.clear()
         measures: list[dict[str, Tensor]] = []
-        for part in batch.parts(self.pairs_at_once):
-            contrast = denoise(
-                self.backbone,
-                part,
-                self.source(part),
-                self.objective.needs,
-                progress=number / self.plan.steps,
-            )
+        parts = batch.parts(self.pairs_at_once)
+        means = self._means(parts, number)
+        for part in parts:
+            contrast = replace(self.evidence(part, number), mean=means())
             verdict = self.objective(contrast)
+            loss = (
+                verdict.loss if part.weight is None else verdict.loss * part.weight.to(verdict.loss)
+            )
             # A sum over the pairs of the whole batch: a ragged last part weighs what it holds.
-            self.scaler.scale(verdict.loss.sum() / len(batch)).backward()
+            self.scaler.scale(loss.sum() / len(batch)).backward()
             measures.append(measure(contrast, verdict, self.objective.needs))
         return {name: torch.cat([part[name] for part in measures]) for name in measures[0]}
+
+    @torch.no_grad()
+    def _means(self, parts: Sequence[Rows], number: int) -> Callable[[], Mean]:
+        """Means over the whole optimizer step, for each of its parts in turn.
+
+        Where the step is split, the objective judges all its pairs at once first, without
+        gradient; what `mean` said then is said again to every part.
+        """
+        if not self.objective.needs.whole_batch or (len(parts) == 1 and not several_processes()):
+            return lambda: mean_of_all
+        answers: list[Tensor] = []
+
+        def remember(values: Tensor) -> Tensor:
+            answers.append(mean_of_all(values))
+            return answers[-1]
+
+        whole = together([self.evidence(part, number) for part in parts])
+        self.objective(replace(whole, mean=remember))
+
+        def replay() -> Mean:
+            said = iter(list(answers))
+            return lambda _values: next(said)
+
+        return replay
 
     def _update(self) -> float:
         """Clip and step, unless the gradient is not finite; returns its norm."""
@@ -185,6 +236,7 @@ class Learner:
         try:
             if math.isfinite(norm):
                 self.scaler.step(self.optimizer.inner)
+                self.averages.update()
             self.scaler.update()
         except (RuntimeError, MemoryError) as error:
             if not is_full(error):
@@ -208,10 +260,12 @@ def is_full(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _FULL)
 
 
-def measure(contrast: Contrast, verdict: Verdict, needs: Needs) -> dict[str, Tensor]:
+def measure(contrast: Contrast, verdict: Verdict | None, needs: Needs) -> dict[str, Tensor]:
     """Everything known per pair, without gradient, in float64 on the CPU."""
     chosen, rejected = contrast.chosen, contrast.rejected
-    found = {"loss": verdict.loss, "chosen_error": chosen.error, **verdict.extras}
+    found = {"chosen_error": chosen.error}
+    if verdict is not None:
+        found |= {"loss": verdict.loss, **verdict.extras}
     if needs.reference:
         found |= {"chosen_gain": chosen.gain, "chosen_reference": chosen.reference_error}
     if rejected is not None:
@@ -222,7 +276,7 @@ def measure(contrast: Contrast, verdict: Verdict, needs: Needs) -> dict[str, Ten
     return {name: value.detach().cpu().double() for name, value in found.items()}
 
 
-def _culprits(batch: Batch, loss: Tensor) -> dict[str, str]:
+def _culprits(batch: Rows, loss: Tensor) -> dict[str, str]:
     """Pairs whose own loss is not finite, unless most are: then it is the model, not the pairs."""
     bad = [name for name, value in zip(batch.ids, loss.tolist(), strict=True)
            if not math.isfinite(value)]  # fmt: skip
