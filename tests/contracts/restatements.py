@@ -5,40 +5,12 @@ Arguments are plain numbers for one pair, above all the mean squared errors of p
 reference on the chosen and the rejected image.
 """
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True, kw_only=True)
-class Numbers:
-    """One pair, reduced to what the papers write down.
-
-    `averages` are the margins of the averaged policies, `facts` what comes with the pair,
-    `predictions` the flat values of policy, target and reference on both sides (named as
-    `policy_chosen`, …), and `company` all pairs of the optimizer step, this one included. For
-    objectives that judge steps, an error is minus twice the step's log-probability.
-    """
-
-    policy_chosen: float
-    reference_chosen: float
-    policy_rejected: float
-    reference_rejected: float
-    agreement: float
-    averages: tuple[float, ...] = ()
-    facts: Mapping[str, float] = field(default_factory=dict)
-    alpha: float = 1.0
-    sigma: float = 0.0
-    step: int = 0
-    progress: float = 0.0
-    predictions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    company: tuple["Numbers", ...] = ()
-
-
-def softplus(x: float) -> float:
-    """log(1 + eˣ) without overflow."""
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+from contracts.pair_numbers import Numbers, softplus
+from contracts.restatements_first import FIRST
+from contracts.restatements_second import SECOND
 
 
 def dpo(pair: Numbers, settings: Mapping[str, Any]) -> float:
@@ -54,4 +26,9 @@ def sft(pair: Numbers, settings: Mapping[str, Any]) -> float:
     return pair.policy_chosen
 
 
-RESTATEMENTS: dict[str, Callable[[Numbers, Mapping[str, Any]], float]] = {"dpo": dpo, "sft": sft}
+RESTATEMENTS: dict[str, Callable[[Numbers, Mapping[str, Any]], float]] = {
+    "dpo": dpo,
+    "sft": sft,
+    **FIRST,
+    **SECOND,
+}

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from palate.core.contrast import Contrast, Verdict
-from palate.core.problems import require
 from palate.objectives.annotators import Annotated, check_annotators
 from palate.objectives.base import Needs
+from palate.objectives.limits import positive
 from palate.objectives.logistic import soft_label_loss
 
 
@@ -45,12 +45,7 @@ class AdaptiveDPO(Annotated):
     )
 
     def __post_init__(self) -> None:
-        require(
-            self.beta > 0 and math.isfinite(self.beta),
-            got=f"beta={self.beta}",
-            need="beta > 0",
-            fix="Use 2000: the released 1000 has no half.",
-        )
+        positive("beta", self.beta, "Use 2000: the released 1000 has no half.")
         check_annotators(self)
 
     def __call__(self, pairs: Contrast) -> Verdict:

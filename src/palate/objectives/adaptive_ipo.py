@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
 from palate.core.contrast import Contrast, Verdict
-from palate.core.problems import require, unknown
 from palate.objectives.annotators import Annotated, check_annotators
 from palate.objectives.base import Needs
+from palate.objectives.limits import one_of, positive
 
 SIGNS = {"code": 1.0, "consistent": -1.0}
 
@@ -51,16 +51,9 @@ class AdaptiveIPO(Annotated):
     )
 
     def __post_init__(self) -> None:
-        for name, fix in (("beta", "100: a target of 0.005"), ("logit_beta", "2000, as released")):
-            value = getattr(self, name)
-            require(
-                value > 0 and math.isfinite(value),
-                got=f"{name}={value}",
-                need=f"{name} > 0",
-                fix=f"Use {fix}.",
-            )
-        if self.margin_sign not in SIGNS:
-            raise unknown("margin_sign", self.margin_sign, SIGNS)
+        positive("beta", self.beta, "The released code uses 100: a target of 0.005.")
+        positive("logit_beta", self.logit_beta, "Use 2000: the released 1000 has no half.")
+        one_of("margin_sign", self.margin_sign, SIGNS)
         check_annotators(self)
 
     def __call__(self, pairs: Contrast) -> Verdict:

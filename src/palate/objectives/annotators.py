@@ -24,8 +24,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from palate.core.contrast import Contrast
-from palate.core.problems import require, unknown
+from palate.core.problems import require
 from palate.objectives.base import Objective
+from palate.objectives.limits import one_of, positive, within
 
 Shape = Literal["linear", "quadratic", "exponential", "square-root"]
 Bonus = Literal["quadratic", "linear", "none"]
@@ -134,29 +135,14 @@ def check_annotators(settings: Annotated) -> None:
     Raises:
         SettingError: with the setting, its limits and a value that works.
     """
-    for name, kind in (("weight", Shape), ("margin", Bonus), ("margin_units", Units)):
-        value = getattr(settings, name)
-        if value not in get_args(kind):
-            raise unknown(name, value, get_args(kind))
-    for name, fix in (("slow", "0.9999"), ("fast", "0.5")):
-        decay = getattr(settings, name)
-        require(
-            0 <= decay < 1,
-            got=f"{name}={decay}",
-            need=f"0 ≤ {name} < 1",
-            fix=f"The released code uses {fix}.",
-        )
-    for name, least, fix in (
-        ("sharpness", 0.0, "3.75 with normalise, about 1e4 without"),
-        ("steepness", 0.0, "10, as released"),
-        ("offset", 1e-6, "1, as released"),
-        ("warm_up", 0, "2, as released"),
-        ("margin_scale", 0.0, "nothing, or 1 with margin_units=logit"),
-    ):
-        value = getattr(settings, name)
-        require(
-            value is None or (value >= least and math.isfinite(value)),
-            got=f"{name}={value}",
-            need=f"{name} ≥ {least:g}",
-            fix=f"Use {fix}.",
-        )
+    one_of("weight", settings.weight, get_args(Shape))
+    one_of("margin", settings.margin, get_args(Bonus))
+    one_of("margin_units", settings.margin_units, get_args(Units))
+    within("slow", settings.slow, 0, 1, "The released code uses 0.9999.")
+    within("fast", settings.fast, 0, 1, "The released code uses 0.5.")
+    positive("sharpness", settings.sharpness, "Use 3.75; without normalise, about 10000.")
+    positive("offset", settings.offset, "The released code uses 1.")
+    within("steepness", settings.steepness, 0, math.inf, "The released code uses 10.")
+    within("warm_up", settings.warm_up, 0, math.inf, "The released code uses 2.")
+    if settings.margin_scale is not None:
+        within("margin_scale", settings.margin_scale, 0, math.inf, "Leave it out, or use 1.")

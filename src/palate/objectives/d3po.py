@@ -13,11 +13,12 @@ Read next: `spo.py`, which gives each step a label of its own.
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, final
 
 from palate.core.contrast import Contrast, Verdict
 from palate.objectives.base import Needs, Objective
-from palate.objectives.clipping import check_clip, clipped_verdict
+from palate.objectives.clipping import check_band, clipped_verdict
 
 
 @final
@@ -43,17 +44,19 @@ class D3PO(Objective):
         evidence=("steps",),
         generation=True,
         scorer=True,
-        settings={
-            "rollout.labels": "final",
-            "rollout.candidates": 2,
-            "rollout.steps": 20,
-            "rollout.eta": 1.0,
-            "rollout.guidance": 5.0,
-        },
+        settings=MappingProxyType(
+            {
+                "rollout.labels": "final",
+                "rollout.candidates": 2,
+                "rollout.steps": 20,
+                "rollout.eta": 1.0,
+                "rollout.guidance": 5.0,
+            }
+        ),
     )
 
     def __post_init__(self) -> None:
-        check_clip(self.beta, self.clip, "The released code uses 0.1, on averaged log-ratios.")
+        check_band(self.beta, self.clip, published="0.1")
 
     def __call__(self, pairs: Contrast) -> Verdict:
         """Score each pair of steps by the odds that the chosen one wins."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from palate.core.contrast import Contrast, Verdict
-from palate.core.problems import require
 from palate.objectives.base import Needs, Objective
+from palate.objectives.limits import positive
 from palate.objectives.logistic import soft_label_loss
 
 
@@ -48,18 +48,9 @@ class DeDPO(Objective):
     )
 
     def __post_init__(self) -> None:
-        require(
-            self.beta > 0 and math.isfinite(self.beta),
-            got=f"beta={self.beta}",
-            need="beta > 0",
-            fix="Use 2000 for SD 1.5 or 5000 for SDXL; smaller lets the policy move further.",
-        )
-        require(
-            self.clip is None or self.clip > 0,
-            got=f"clip={self.clip}",
-            need="clip > 0, or none",
-            fix="Leave it out, as the paper does, or use 10.",
-        )
+        positive("beta", self.beta, "Use 2000 for SD 1.5 or 5000 for SDXL.")
+        if self.clip is not None:
+            positive("clip", self.clip, "Leave it out, as the paper does, or use 10.")
 
     def __call__(self, pairs: Contrast) -> Verdict:
         """Score each pair against its debiased target, which may lie outside [0, 1]."""

@@ -13,11 +13,12 @@ Read next: `smpo.py`, which weighs pairs by how sure a scorer is.
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, final
 
 from palate.core.contrast import Contrast, Verdict
-from palate.core.problems import require
 from palate.objectives.base import Needs, Objective
+from palate.objectives.limits import positive
 from palate.objectives.logistic import soft_label_loss
 
 
@@ -41,24 +42,21 @@ class InPO(Objective):
         reference=True,
         evidence=("inverted",),
         # The released code's; its levels are 1, 101, … 901.
-        settings={
-            "inversion.steps": 10,
-            "inversion.guidance": 1.0,
-            "inversion.by": "policy",
-            "inversion.target": "clean",
-            "inversion.weight": "uniform",
-            "inversion.visits": 1,
-            "inversion.jitter": 0.1,
-        },
+        settings=MappingProxyType(
+            {
+                "inversion.steps": 10,
+                "inversion.guidance": 1.0,
+                "inversion.by": "policy",
+                "inversion.target": "clean",
+                "inversion.weight": "uniform",
+                "inversion.visits": 1,
+                "inversion.jitter": 0.1,
+            }
+        ),
     )
 
     def __post_init__(self) -> None:
-        require(
-            self.beta > 0 and math.isfinite(self.beta),
-            got=f"beta={self.beta}",
-            need="beta > 0",
-            fix="Use 2000 for SD 1.5 or 5000 for SDXL; smaller lets the policy move further.",
-        )
+        positive("beta", self.beta, "Use 2000 for SD 1.5 or 5000 for SDXL.")
 
     def __call__(self, pairs: Contrast) -> Verdict:
         """Score each pair by the odds that its chosen image wins."""

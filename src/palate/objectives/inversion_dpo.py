@@ -14,11 +14,12 @@ Read next: `inpo.py`, which inverts with the policy and aims at the clean pictur
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Literal, final
 
 from palate.core.contrast import Contrast, Verdict
-from palate.core.problems import require, unknown
 from palate.objectives.base import Needs, Objective
+from palate.objectives.limits import one_of, positive
 from palate.objectives.logistic import soft_label_loss
 
 SIGNS = {"figure": 1.0, "code": -1.0}
@@ -50,24 +51,20 @@ class InversionDPO(Objective):
         reference=True,
         evidence=("inverted",),
         # All from the released script, except the target, which is ours: see the page.
-        settings={
-            "inversion.steps": 80,
-            "inversion.guidance": 2.0,
-            "inversion.by": "reference",
-            "inversion.target": "trajectory",
-            "inversion.weight": "inv_alpha",
-        },
+        settings=MappingProxyType(
+            {
+                "inversion.steps": 80,
+                "inversion.guidance": 2.0,
+                "inversion.by": "reference",
+                "inversion.target": "trajectory",
+                "inversion.weight": "inv_alpha",
+            }
+        ),
     )
 
     def __post_init__(self) -> None:
-        require(
-            self.beta > 0 and math.isfinite(self.beta),
-            got=f"beta={self.beta}",
-            need="beta > 0",
-            fix="The released script uses 2000; smaller lets the policy move further.",
-        )
-        if self.sign not in SIGNS:
-            raise unknown("sign", self.sign, SIGNS)
+        positive("beta", self.beta, "The released script uses 2000.")
+        one_of("sign", self.sign, SIGNS)
 
     def __call__(self, pairs: Contrast) -> Verdict:
         """Score each pair by the odds that its chosen image wins."""

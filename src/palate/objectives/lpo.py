@@ -12,11 +12,12 @@ Read next: `spo.py`, whose loss this is.
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, final
 
 from palate.core.contrast import Contrast, Verdict
 from palate.objectives.base import Needs, Objective
-from palate.objectives.clipping import check_clip, clipped_verdict
+from palate.objectives.clipping import check_band, clipped_verdict
 
 
 @final
@@ -43,20 +44,22 @@ class LPO(Objective):
         generation=True,
         scorer=True,
         # The released code's for SD 1.5.
-        settings={
-            "rollout.labels": "steps",
-            "rollout.candidates": 4,
-            "rollout.steps": 20,
-            "rollout.eta": 1.0,
-            "rollout.guidance": 5.0,
-            "rollout.skip_first": 0,
-            "rollout.threshold": 0.35,
-            "rollout.threshold_high": 0.5,
-        },
+        settings=MappingProxyType(
+            {
+                "rollout.labels": "steps",
+                "rollout.candidates": 4,
+                "rollout.steps": 20,
+                "rollout.eta": 1.0,
+                "rollout.guidance": 5.0,
+                "rollout.skip_first": 0,
+                "rollout.threshold": 0.35,
+                "rollout.threshold_high": 0.5,
+            }
+        ),
     )
 
     def __post_init__(self) -> None:
-        check_clip(self.beta, self.clip, "The released code uses 500, on averaged log-ratios.")
+        check_band(self.beta, self.clip, published="500")
 
     def __call__(self, pairs: Contrast) -> Verdict:
         """Score each pair of steps by the odds that the chosen one wins."""

@@ -12,13 +12,14 @@ Read next: `inpo.py`, the same with hard labels.
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, final
 
 from torch.nn.functional import logsigmoid
 
 from palate.core.contrast import Contrast, Verdict
-from palate.core.problems import require
 from palate.objectives.base import Needs, Objective
+from palate.objectives.limits import positive
 
 
 @final
@@ -44,30 +45,22 @@ class SmPO(Objective):
         labels="hard or soft; made for a scorer's soft ones",
         evidence=("inverted",),
         # The released code's; the paper says nine steps where its code takes five.
-        settings={
-            "inversion.steps": 5,
-            "inversion.guidance": 1.0,
-            "inversion.by": "policy",
-            "inversion.target": "clean",
-            "inversion.weight": "uniform",
-            "inversion.visits": 1,
-            "inversion.renoise": True,
-        },
+        settings=MappingProxyType(
+            {
+                "inversion.steps": 5,
+                "inversion.guidance": 1.0,
+                "inversion.by": "policy",
+                "inversion.target": "clean",
+                "inversion.weight": "uniform",
+                "inversion.visits": 1,
+                "inversion.renoise": True,
+            }
+        ),
     )
 
     def __post_init__(self) -> None:
-        require(
-            self.beta > 0 and math.isfinite(self.beta),
-            got=f"beta={self.beta}",
-            need="beta > 0",
-            fix="Use 2000 for SD 1.5 or 5000 for SDXL; smaller lets the policy move further.",
-        )
-        require(
-            self.gamma > 0 and math.isfinite(self.gamma),
-            got=f"gamma={self.gamma}",
-            need="gamma > 0",
-            fix="The released code uses 10; 1 with hard labels is the logit of Diffusion-DPO.",
-        )
+        positive("beta", self.beta, "Use 2000 for SD 1.5 or 5000 for SDXL.")
+        positive("gamma", self.gamma, "The released code uses 10.")
 
     def __call__(self, pairs: Contrast) -> Verdict:
         """Score each pair by the odds that its chosen image wins, as far as the label is sure."""

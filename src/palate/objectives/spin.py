@@ -11,13 +11,14 @@ Read next: `dpo.py`, which has the same logit and asks people instead.
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, final
 
 from torch.nn.functional import logsigmoid
 
 from palate.core.contrast import Contrast, Verdict
-from palate.core.problems import require
 from palate.objectives.base import Needs, Objective
+from palate.objectives.limits import positive
 
 
 @final
@@ -44,21 +45,18 @@ class SPIN(Objective):
         reference=True,
         labels="none: the data wins over the previous model",
         generation=True,
-        settings={
-            "selfplay.iterations": 3,
-            "selfplay.opponent": "renoised",
-            "selfplay.guidance": 7.5,
-            "selfplay.sampling_steps": 50,
-        },
+        settings=MappingProxyType(
+            {
+                "selfplay.iterations": 3,
+                "selfplay.opponent": "renoised",
+                "selfplay.guidance": 7.5,
+                "selfplay.sampling_steps": 50,
+            }
+        ),
     )
 
     def __post_init__(self) -> None:
-        require(
-            self.beta > 0 and math.isfinite(self.beta),
-            got=f"beta={self.beta}",
-            need="beta > 0",
-            fix="The paper uses 2000 in the first round and 5000 afterwards.",
-        )
+        positive("beta", self.beta, "The paper uses 2000 in the first round and 5000 afterwards.")
 
     def __call__(self, pairs: Contrast) -> Verdict:
         """Score each pair by the odds that the data wins over the previous model."""

@@ -13,11 +13,12 @@ Read next: `lpo.py`, whose scorer reads noisy latents and needs no picture.
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, final
 
 from palate.core.contrast import Contrast, Verdict
 from palate.objectives.base import Needs, Objective
-from palate.objectives.clipping import check_clip, clipped_verdict
+from palate.objectives.clipping import check_band, clipped_verdict
 
 
 @final
@@ -44,19 +45,21 @@ class SPO(Objective):
         generation=True,
         scorer=True,
         # The released code's for SD 1.5.
-        settings={
-            "rollout.labels": "steps",
-            "rollout.candidates": 4,
-            "rollout.steps": 20,
-            "rollout.eta": 1.0,
-            "rollout.guidance": 5.0,
-            "rollout.skip_first": 4,
-            "rollout.threshold": 0.3,
-        },
+        settings=MappingProxyType(
+            {
+                "rollout.labels": "steps",
+                "rollout.candidates": 4,
+                "rollout.steps": 20,
+                "rollout.eta": 1.0,
+                "rollout.guidance": 5.0,
+                "rollout.skip_first": 4,
+                "rollout.threshold": 0.3,
+            }
+        ),
     )
 
     def __post_init__(self) -> None:
-        check_clip(self.beta, self.clip, "The released code uses 10, on averaged log-ratios.")
+        check_band(self.beta, self.clip, published="10")
 
     def __call__(self, pairs: Contrast) -> Verdict:
         """Score each pair of steps by the odds that the chosen one wins."""
