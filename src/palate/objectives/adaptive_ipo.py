@@ -8,7 +8,6 @@ to reach, the opposite of Adaptive-DPO; `margin_sign` turns it round.
 Read next: `annotators.py`, which tells the minority metric behind W and Γ.
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, final
 
