@@ -302,10 +302,13 @@ def check_a_label_touches_only_its_own_pair(make: Make) -> None:
 
 
 def check_a_step_down_the_gradient_lowers_the_loss(make: Make) -> None:
-    """And every pair has a gradient of its own, so that nothing is detached by accident."""
+    """And every pair has a gradient of its own, so that nothing is detached by accident.
+
+    At step 0, where nothing that is measured on the way and then held fixed plays a part yet.
+    """
     objective, parts = make(), with_gradient(tensors())
     labels = torch.tensor([1.0, 0.9, 0.8, 0.65, 0.7, 0.95], dtype=torch.float64)
-    before = objective(contrast(parts, labels, kind=objective)).loss
+    before = objective(contrast(parts, labels, kind=objective, step=0)).loss
     before.sum().backward()
     chosen = parts["policy_chosen"].grad
     assert chosen is not None
@@ -315,7 +318,7 @@ def check_a_step_down_the_gradient_lowers_the_loss(make: Make) -> None:
         if gradient is not None:
             scale = gradient.flatten(1).norm(dim=1).clamp_min(1e-30).reshape(-1, 1, 1, 1)
             parts[side] = parts[side].detach() - 1e-6 * gradient / scale
-    assert (objective(contrast(parts, labels, kind=objective)).loss < before).all()
+    assert (objective(contrast(parts, labels, kind=objective, step=0)).loss < before).all()
 
 
 def check_bfloat16_predictions_keep_their_sign(make: Make) -> None:
@@ -362,11 +365,12 @@ def check_the_gradient_is_the_slope_of_the_loss(make: Make) -> None:
         answers.append(values.detach().mean())
         return answers[-1]
 
-    objective(contrast(parts, kind=objective, mean=remember))
+    # At step 0, where nothing that is measured on the way and then held fixed plays a part yet.
+    objective(contrast(parts, kind=objective, mean=remember, step=0))
 
     def losses(moved: dict[str, Tensor]) -> Tensor:
         replay = iter(list(answers))
-        return objective(contrast(moved, kind=objective, mean=lambda _: next(replay))).loss
+        return objective(contrast(moved, kind=objective, mean=lambda _: next(replay), step=0)).loss
 
     for side in ("chosen", "rejected"):
         name, width = f"policy_{side}", 1e-6
