@@ -17,21 +17,33 @@ from palate.backbones.backbone import (
     Backbone,
     Condition,
     Precision,
+    Sizes,
 )
 from palate.core.problems import WeightsError, nearest, require, unknown
 
-__all__ = ["FAMILIES", "Adapter", "Backbone", "Condition", "Precision", "load", "shipped"]
+__all__ = ["FAMILIES", "Adapter", "Backbone", "Condition", "Precision", "Sizes", "load", "shipped"]
 
 SHIPPED = Path(__file__).parent / "shipped"
 
 
 def _stable_diffusion(folder: Any, **settings: Any) -> Backbone:
-    from palate.backbones.sd import StableDiffusion
+    from palate.backbones.latent import LatentDiffusion
+    from palate.backbones.sd import FAMILY
 
-    return StableDiffusion.load(folder, **settings)
+    return LatentDiffusion.load(FAMILY, folder, **settings)
 
 
-FAMILIES: Mapping[str, Callable[..., Backbone]] = {"StableDiffusionPipeline": _stable_diffusion}
+def _stable_diffusion_xl(folder: Any, **settings: Any) -> Backbone:
+    from palate.backbones.latent import LatentDiffusion
+    from palate.backbones.sdxl import FAMILY
+
+    return LatentDiffusion.load(FAMILY, folder, **settings)
+
+
+FAMILIES: Mapping[str, Callable[..., Backbone]] = {
+    "StableDiffusionPipeline": _stable_diffusion,
+    "StableDiffusionXLPipeline": _stable_diffusion_xl,
+}
 
 
 def load(
@@ -51,7 +63,7 @@ def load(
         adapter: Train low-rank adapters; None trains the whole denoising network.
         train: Let gradients flow into the adapters or the network.
         device: Where the networks live.
-        precision: What the denoising network computes in. Autoencoder and text encoder: float32.
+        precision: What the denoising network computes in. Autoencoder and text encoders: float32.
         gradient_checkpointing: Recompute activations in the backward pass, to save memory.
         weights: A result to put on the model: a LoRA file, or the folder of an export.
 

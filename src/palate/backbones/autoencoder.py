@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from palate.core.problems import SettingError, require
+from palate.core.problems import SettingError, WeightsError, require
 
 
 @final
@@ -15,7 +15,8 @@ class Autoencoder:
     """A diffusers autoencoder with its scaling.
 
     Args:
-        network: Its network. The configuration's `scaling_factor` makes latents of unit variance.
+        network: Its network. Latents of unit variance are made by its configuration's
+            `scaling_factor`, with a shift or, where it has them, a mean and spread per channel.
 
     Attributes:
         factor: Pixels to one latent, in each direction.
@@ -24,9 +25,8 @@ class Autoencoder:
     def __init__(self, network: AutoencoderKL) -> None:
         self._network = network
         self._decode: Any = network.decode
-        self._scale = float(network.config["scaling_factor"])
         self.factor = 2 ** (len(network.config["block_out_channels"]) - 1)
-        self._shift = float(network.config.get("shift_factor") or 0.0)
+        self._scale, self._shift = _scaling(network)
 
     def encode(
         self, images: UInt8[Tensor, " b h w 3"]
@@ -51,6 +51,31 @@ class Autoencoder:
             pixels = self._decode(plain, return_dict=False)[0]
         unit = (pixels / 2 + 0.5).clamp(0, 1)
         return (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def _scaling(network: AutoencoderKL) -> tuple[float | Tensor, float | Tensor]:
+    """Scale and shift, numbers or [c, 1, 1]: scaled latents are (plain - shift) · scale.
+
+    Raises:
+        WeightsError: when mean and spread are not given for each channel.
+    """
+    settings = network.config
+    scale = float(settings["scaling_factor"])
+    mean, spread = settings.get("latents_mean"), settings.get("latents_std")
+    if mean is None or spread is None:
+        return scale, float(settings.get("shift_factor") or 0.0)
+    channels = [settings["latent_channels"]] * 2
+    require(
+        [len(row) for row in (mean, spread) if isinstance(row, list | tuple)] == channels
+        and all(isinstance(number, int | float) for number in (*mean, *spread))
+        and min(spread) > 0,
+        got=f"an autoencoder with latents_mean {mean} and latents_std {spread}",
+        need=f"{channels[0]} numbers each, the spreads above 0",
+        fix="Correct vae/config.json, or fetch it again.",
+        kind=WeightsError,
+    )
+    wide = [torch.tensor(row, dtype=torch.float32)[:, None, None] for row in (mean, spread)]
+    return scale / wide[1].to(network.device), wide[0].to(network.device)
 
 
 def latent_shape(height: int, width: int, *, channels: int, factor: int) -> tuple[int, int, int]:

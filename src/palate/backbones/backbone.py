@@ -4,17 +4,17 @@ A `Backbone` is a network plus its noise path, with an autoencoder and a text en
 It speaks with one of two voices: the policy, which is being trained, and inside `as_reference()`
 the model it started from. Nothing else in the project knows which family it is talking to.
 
-Read next: `sd.py`, the first family; `lora.py`, adapters whose absence is the reference.
+Read next: `latent.py`, the one implementation; `lora.py`, adapters whose absence is the reference.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, final, get_args
+from typing import ClassVar, Literal, Protocol, final, get_args
 
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor, nn
 
 from palate.core.path import Path as NoisePath
@@ -25,6 +25,38 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 Initialisation = Literal["gaussian", "uniform"]
 INITIALISATIONS: tuple[str, ...] = get_args(Initialisation)
 ATTENTION = ("to_k", "to_out.0", "to_q", "to_v")
+_SIZES = "sizes"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """What a picture went through before the network saw it; all in pixels.
+
+    Models that were taught it (micro-conditioning, arXiv:2307.01952) tell a blurred enlargement
+    from a sharp picture, and a cropped subject from a whole one.
+
+    Attributes:
+        original: Height and width before resizing.
+        crop: Top and left edge of the window that was cut, in the resized picture.
+        target: Height and width of what was cut.
+    """
+
+    original: tuple[int, int]
+    crop: tuple[int, int]
+    target: tuple[int, int]
+
+    COUNT: ClassVar[int] = 6
+
+    @classmethod
+    def whole(cls, height: int, width: int) -> "Sizes":
+        """A picture that was neither resized nor cropped."""
+        return cls(original=(height, width), crop=(0, 0), target=(height, width))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The six numbers in the order networks are told them."""
+        return (*self.original, *self.crop, *self.target)
 
 
 @final
@@ -33,8 +65,9 @@ class Condition:
     """What a batch is conditioned on: named tensors, each [b, ...].
 
     Attributes:
-        tensors: For Stable Diffusion 1.x/2.x only `text`, [b, tokens, width]; larger models add
-            pooled embeddings and sizes.
+        tensors: `text`, [b, tokens, width]; for larger models also `pooled`, [b, width]. Where
+            the pictures are known, `sizes`, [b, 6], as `Sizes.numbers`; models that were not
+            taught sizes ignore them.
     """
 
     tensors: Mapping[str, Tensor]
@@ -50,6 +83,22 @@ class Condition:
 
     def __len__(self) -> int:
         return int(next(iter(self.tensors.values())).shape[0])
+
+    @property
+    def sizes(self) -> Int[Tensor, " b 6"] | None:
+        """What the pictures went through, one row of `Sizes.numbers` each; None if not known."""
+        return self.tensors.get(_SIZES)
+
+    def with_sizes(self, sizes: Int[Tensor, " b 6"] | None) -> "Condition":
+        """The same prompts for pictures of these sizes; None for pictures nothing is known of."""
+        rest = {name: tensor for name, tensor in self.tensors.items() if name != _SIZES}
+        require(
+            sizes is None or (sizes.ndim == 2 and sizes.shape[1] == Sizes.COUNT),
+            got=f"sizes of shape {None if sizes is None else tuple(sizes.shape)}",
+            need=f"one row of {Sizes.COUNT} numbers per picture",
+            fix="Make them with `Sizes.numbers`.",
+        )
+        return Condition(rest if sizes is None else {**rest, _SIZES: sizes})
 
     def rows(self, index: Tensor | Sequence[int]) -> "Condition":
         """The rows of the given numbers, in their order; a number may repeat."""
@@ -185,7 +234,7 @@ class Backbone(Protocol):
 
     @property
     def digests(self) -> Mapping[str, str]:
-        """SHA-256 of each part of the base model: unet, vae, text_encoder, tokenizer, scheduler."""
+        """SHA-256 of each part of the base model: unet, vae, scheduler, tokenizers and encoders."""
         ...
 
     @property
@@ -217,7 +266,10 @@ class Backbone(Protocol):
         ...
 
     def embed(self, prompts: Sequence[str]) -> Condition:
-        """What the network needs to know of the prompts; the empty prompt is allowed."""
+        """What the network needs to know of the prompts, without sizes.
+
+        The empty prompt is the unconditional one, as the family's own pipeline has it.
+        """
         ...
 
     def token_counts(self, prompts: Sequence[str]) -> tuple[list[int], int]:
