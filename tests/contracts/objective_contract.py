@@ -25,6 +25,10 @@ AGREEMENT = (1.0, 0.9, 0.5, 0.65, 0.0, 0.8)
 SHAPE = (len(AGREEMENT), 2, 3, 4)
 # These weaken the gradient of the rejected image and leave the value of the loss as it is.
 SAFEGUARDED = ("sdpo",)
+# These learn what people reject.
+TURNED = ("npo",)
+# Facts that leave a hard label as hard as it is.
+PLAIN_FACTS = {"redeemed": 0.0, "reward_gap": 1.0, "synthetic": 1.0, "correction": 1.0}
 
 
 def noise(name: int, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -252,7 +256,7 @@ def check_says_what_it_is(make: Make) -> None:
     objective = make()
     assert re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", objective.name)
     assert objective.title
-    assert re.match(r"(arXiv:\d{4}\.\d{4,5}|doi:\S+)$", objective.paper)
+    assert re.match(r"(arXiv:\d{4}\.\d{4,5}|doi:\S+|github:[\w.-]+/[\w.-]+)$", objective.paper)
     assert 2015 <= objective.year <= 2100
     assert len((type(objective).__doc__ or "").split()) >= 5
 
@@ -260,10 +264,15 @@ def check_says_what_it_is(make: Make) -> None:
 def check_a_hard_label_pays_for_the_chosen_image(make: Make) -> None:
     """At the start, a better chosen image lowers the loss and a better rejected one does not.
 
-    An objective may be indifferent to the rejected image there, but only to all of them.
+    An objective may be indifferent to the rejected image there, but only to all of them. One
+    that learns what people reject keeps the promise for the label turned round.
     """
     objective, parts = make(), with_gradient(tensors(spread=0.0))
-    pairs = contrast(parts, torch.ones(SHAPE[0], dtype=torch.float64), kind=objective)
+    label = torch.full(SHAPE[:1], float(objective.name not in TURNED), dtype=torch.float64)
+    facts = {
+        name: torch.full_like(label, PLAIN_FACTS.get(name, 1.0)) for name in objective.needs.facts
+    }
+    pairs = contrast(parts, label, kind=objective, facts=facts)
     objective(pairs).loss.sum().backward()
     toward = {
         side: (parts[f"policy_{side}"].grad * (parts[f"target_{side}"] - parts[f"policy_{side}"]))
