@@ -30,7 +30,6 @@ def test_names_are_unique():
 def test_an_objective_has_a_test_of_its_own_and_a_page(objective, repository: Path):
     own = f"test_{objective.name.replace('-', '_')}.py"
     assert (repository / "tests" / "objectives" / own).is_file()
-    assert (repository / "tests" / "objectives" / f"test_{name}.py").is_file()
     page = (files("palate.objectives.pages") / f"{objective.name}.md").read_text(encoding="utf-8")
     headings = ["The idea", "What it needs", "Settings", "What to watch"]
     headings += ["Differences from the paper's code", "Evidence"]
