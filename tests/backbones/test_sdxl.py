@@ -181,6 +181,10 @@ FORMS = {
     "everywhere": Adapter(rank=2, targets=("to_k", "to_v", "conv1", "proj_in", "ff.net")),
     "dora": Adapter(rank=4, dora=True),
 }
+forms = pytest.mark.parametrize(
+    "form",
+    ["full", "lora", *(pytest.param(name, marks=pytest.mark.slow) for name in list(FORMS)[2:])],
+)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -193,7 +197,7 @@ def test_before_the_first_step_the_policy_is_the_reference_bit_for_bit(folder, f
 
 
 @NUMPY
-@pytest.mark.parametrize("form", FORMS)
+@forms
 def test_plain_diffusers_draws_the_same_picture_from_the_export(form, folder, tmp_path):
     """To half a grey level of 255: the same picture, once rounded to bytes."""
     model = load(folder, adapter=FORMS[form], train=True)
@@ -216,7 +220,7 @@ def test_plain_diffusers_draws_the_same_picture_from_the_export(form, folder, tm
     assert (ours.float() - 255 * torch.from_numpy(theirs)).abs().max() <= 0.51
 
 
-@pytest.mark.parametrize("form", FORMS)
+@forms
 def test_training_moves_the_policy_never_the_reference_and_comes_back(form, folder, tmp_path):
     """Weights bit for bit; answers to rounding, as torch folds products where none is trained."""
     model = load(folder, adapter=FORMS[form], train=True)

@@ -29,7 +29,7 @@ WANTED = (
     f"*/model{SAFE}",
     f"*-of-*{SAFE}",
 )
-NOT_USED = ("safety_checker/*", "feature_extractor/*", "image_encoder/*")
+NOT_USED = ("safety_checker/*", "feature_extractor/*", "image_encoder/*", "vae_1_0/*")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 

@@ -27,7 +27,7 @@ from palate.core.streams import Streams
 
 # Older releases have holes that untrusted weights or pictures can use, or miss what is called.
 FLOORS = ("torch>=2.10", "pillow>=12.3")
-_TRAINED_PARTS = ("unet", "vae", "text_encoder")
+_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 _GB = 1e9
 _PIXELS = 256
 
@@ -165,7 +165,7 @@ def _weight_files(model: str) -> tuple[Path, ...]:
     path = Folder.open(shipped() if model == "shipped" else model).path
     files = [
         file
-        for part in _TRAINED_PARTS
+        for part in _PARTS
         for file in sorted((path / part).glob("*.safetensors"))
         if ".fp16." not in file.name or len(list((path / part).glob("*.safetensors"))) == 1
     ]

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Protocol, Self, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from palate.backbones.backbone import Condition
@@ -76,7 +76,7 @@ class Batch:
         chosen: Latents of the chosen pictures, [b, c, h, w].
         rejected: Latents of the rejected pictures, [b, c, h, w].
         conditions: What the network needs to know of the chosen and of the rejected pictures,
-            [b, …]: the same prompts, and where the model reads them, each picture's sizes.
+            [b, …]: the same prompts, and each picture's own sizes.
         agreement: Probability that the chosen picture is the preferred one, [b].
         facts: Named numbers that come with the pairs, [b] each.
         weight: How much each pair counts, [b]; None means alike.
@@ -182,13 +182,13 @@ class Batches:
             self._latents([pair.rejected for pair in pairs], looks, visits),
         ]
         names = [prompt_name(self._prompt(p, v)) for p, v in zip(pairs, visits, strict=True)]
-        condition = Condition(self.cache.prompts.rows(names))
+        told = Condition(self.cache.prompts.rows(names))
         return Batch(
             ids=tuple(pair.id for pair in pairs),
             visits=tuple(visits),
-            chosen=sides[0],
-            rejected=sides[1],
-            conditions=(condition, condition),
+            chosen=sides[0][0],
+            rejected=sides[1][0],
+            conditions=(told.with_sizes(sides[0][1]), told.with_sizes(sides[1][1])),
             agreement=torch.tensor([pair.agreement for pair in pairs], dtype=torch.float32),
             facts={
                 name: torch.tensor([known[pair.id] for pair in pairs], dtype=torch.float32)
@@ -221,14 +221,15 @@ class Batches:
 
     def _latents(
         self, pictures: Sequence[str], looks: Sequence[View], visits: Sequence[int]
-    ) -> Float[Tensor, " b c h w"]:
+    ) -> tuple[Float[Tensor, " b c h w"], Int[Tensor, " b 6"]]:
+        """Latents of pictures at these visits, and what the pictures went through before."""
         names = [look.name(picture) for picture, look in zip(pictures, looks, strict=True)]
         rows = self.cache.latents.rows(names)
         if self.pictures.latents == "mean":
-            return rows["mean"]
+            return rows["mean"], rows["sizes"]
         shape = tuple(rows["mean"].shape[1:])
         draws = [
             self.streams("latents", visit, name).normal(shape)
             for visit, name in zip(visits, names, strict=True)
         ]
-        return rows["mean"] + rows["std"] * torch.stack(draws)
+        return rows["mean"] + rows["std"] * torch.stack(draws), rows["sizes"]

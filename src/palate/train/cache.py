@@ -1,8 +1,9 @@
 """Latents and prompt embeddings, computed once: the autoencoder never runs during training.
 
 For each picture the mean and spread of its latents are kept, so that every visit can draw fresh
-latents; for each prompt its embedding. Rows that are not finite or not plausible are refused
-here, before they can reach a weight, and the pairs that need them are set aside by name.
+latents, with its size and crop; for each prompt its embedding. Rows that are not finite or not
+plausible are refused here, before they can reach a weight, and the pairs that need them are set
+aside by name.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from palate.backbones.backbone import Backbone
+from palate.backbones.backbone import Backbone, Sizes
 from palate.core.files import digest_json
 from palate.data.pairs import Pair
 from palate.train.groups import Pictures
@@ -62,16 +63,32 @@ def views(pictures: Pictures) -> list[View]:
 
 def cut(picture: NDArray[np.uint8], view: View, side: int) -> NDArray[np.uint8]:
     """A square of the given side: short side resized (Lanczos), window cut, mirrored if asked."""
-    height, width = picture.shape[:2]
-    scale = side / min(height, width)
-    size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    size, (left, top) = _window(picture.shape[0], picture.shape[1], view, side)
     image = Image.fromarray(picture)
     if image.size != size:
         image = image.resize(size, Image.Resampling.LANCZOS)
-    share = view.window / (WINDOWS - 1)
-    left, top = round((size[0] - side) * share), round((size[1] - side) * share)
     square = np.asarray(image.crop((left, top, left + side, top + side)))
     return np.ascontiguousarray(square[:, ::-1]) if view.mirrored else square
+
+
+def sizes(height: int, width: int, view: View, side: int) -> Sizes:
+    """What `cut` does to a picture of a height and width in pixels.
+
+    A mirrored view counts as cut from a picture that was mirrored before.
+    """
+    resized, (left, top) = _window(height, width, view, side)
+    from_left = resized[0] - side - left if view.mirrored else left
+    return Sizes(original=(height, width), crop=(top, from_left), target=(side, side))
+
+
+def _window(
+    height: int, width: int, view: View, side: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Width and height of the resized picture, and left and top of the window in it."""
+    scale = side / min(height, width)
+    size = (max(side, round(width * scale)), max(side, round(height * scale)))
+    share = view.window / (WINDOWS - 1)
+    return size, (round((size[0] - side) * share), round((size[1] - side) * share))
 
 
 @final
@@ -79,7 +96,7 @@ class Cache:
     """Everything training reads of pictures and prompts.
 
     Attributes:
-        latents: Rows `mean` and `std` per view of a picture.
+        latents: Rows `mean`, `std` and `sizes` per view of a picture.
         prompts: Rows of embeddings per prompt.
         cut: How many of the prompts asked for are longer than the model reads.
         used: Digest of all rows asked for; None before `fill`.
@@ -117,7 +134,7 @@ class Cache:
         prompts = {prompt_name(text): text for text in ["", *(pair.prompt for pair in every)]}
         _fill(
             self.latents, names, tell, "latents",
-            lambda part: _encode(backbone, [cut(read(p), v, self.side) for p, v in part]),
+            lambda part: _encode(backbone, [(read(p), v) for p, v in part], self.side),
         )  # fmt: skip
         _fill(
             self.prompts, prompts, tell, "prompts",
@@ -171,7 +188,7 @@ def latent_factors(backbone: Backbone, side: int) -> dict[str, Any]:
         "resolution": side,
         "resize": "lanczos, short side",
         "windows": WINDOWS,
-        "rows": "posterior mean and std, scaled",
+        "rows": "posterior mean and std, scaled; sizes",
         "preparation": PREPARATION,
     }
 
@@ -193,9 +210,13 @@ def prompt_factors(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def _encode(backbone: Backbone, squares: Sequence[NDArray[np.uint8]]) -> dict[str, Tensor]:
-    mean, std = backbone.encode(torch.from_numpy(np.stack(squares)))
-    return {"mean": mean, "std": std}
+def _encode(
+    backbone: Backbone, seen: Sequence[tuple[NDArray[np.uint8], View]], side: int
+) -> dict[str, Tensor]:
+    squares = np.stack([cut(picture, view, side) for picture, view in seen])
+    mean, std = backbone.encode(torch.from_numpy(squares))
+    told = [sizes(picture.shape[0], picture.shape[1], view, side) for picture, view in seen]
+    return {"mean": mean, "std": std, "sizes": torch.tensor([each.numbers for each in told])}
 
 
 def _fill(

@@ -136,11 +136,11 @@ def card(record: Mapping[str, Any], digests: Mapping[str, str]) -> str:
 
 def _usage(run: Mapping[str, Any]) -> list[str]:
     whole = run["adapter"] is None
-    load = ["pipeline = StableDiffusionPipeline.from_pretrained(FOLDER)"] if whole else [
-        "pipeline = StableDiffusionPipeline.from_pretrained(BASE)",
+    load = ["pipeline = DiffusionPipeline.from_pretrained(FOLDER)"] if whole else [
+        "pipeline = DiffusionPipeline.from_pretrained(BASE)",
         "pipeline.load_lora_weights(FOLDER)",
     ]  # fmt: skip
-    return ["```python", "from diffusers import StableDiffusionPipeline", "", *load, "```"]
+    return ["```python", "from diffusers import DiffusionPipeline", "", *load, "```"]
 
 
 def _settings(objective: Mapping[str, Any]) -> str:
