@@ -8,69 +8,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessorPil,
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPTokenizer,
-    CLIPVisionConfig,
-)
+from transformers import CLIPModel, CLIPTokenizer
 
 from palate.core.problems import DataError, SettingError, WeightsError
 from palate.scorers import Scorer
 from palate.scorers.clip import CLIPScorer
-
-SIDE, TOKENS = 32, 12
-PROMPTS = ["a red ball", "", "a blue box on green, and very many more words than there is room for"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random CLIP model, saved as its own classes save it. Read only."""
-    where = tmp_path_factory.mktemp("clip") / "model"
-    letters = [chr(code) for code in range(33, 127)]
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(
-        vocab={word: place for place, word in enumerate(words)}, merges=[], model_max_length=TOKENS
-    )
-    shape = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-    }
-    text = CLIPTextConfig(
-        vocab_size=len(words),
-        max_position_embeddings=TOKENS,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **shape,
-    )
-    vision = CLIPVisionConfig(image_size=SIDE, patch_size=8, **shape)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = CLIPModel(
-            CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)
-        )
-        for weight in model.parameters():
-            # Far from zero, else all pictures would score alike.
-            weight.data += 0.2 * torch.randn(weight.shape)
-    model.save_pretrained(where)
-    tokenizer.save_pretrained(where)
-    size = {"height": SIDE, "width": SIDE}
-    CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=size).save_pretrained(where)
-    return where
-
-
-@pytest.fixture(scope="module")
-def pictures() -> list[np.ndarray]:
-    """Three pictures of three sizes, one of them not square."""
-    draw = np.random.default_rng(0)
-    return [
-        draw.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((32, 32), (64, 64), (48, 96))
-    ]
+from scorers.seen import PROMPTS, SIDE, TOKENS
 
 
 def restated(folder: Path, picture: np.ndarray, prompt: str) -> tuple[float, float]:

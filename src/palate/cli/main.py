@@ -35,6 +35,7 @@ _COMMANDS = (
     (TRAIN, "train", "train", "Train a model on a frozen snapshot of preference pairs."),
     (TRAIN, "resume", "runs", "Go on with an interrupted run, bit for bit."),
     (TRAIN, "runs", "runs", "List runs: ok, damaged or unfinished."),
+    (TRAIN, "scorer", "scorer", "Teach or test a scorer of unfinished pictures."),
     (LOOK, "sample", "look", "Draw pictures from a model."),
     (LOOK, "evaluate", "look", "Compare two models on the same prompts and the same noise."),
     (LOOK, "report", "look", "Write a run's or an evaluation's page, with pictures."),

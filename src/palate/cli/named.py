@@ -1,4 +1,4 @@
-"""What the words on a command line name: models, trained weights, prompts, scorers, devices."""
+"""What the words on a command line name: models, trained weights, scorers, devices."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +8,14 @@ import torch
 
 from palate.backbones import Backbone, load
 from palate.backbones.sample import Sampler
-from palate.core.problems import DataError, SettingError, StateError, nearest, require
+from palate.core.problems import DataError, SettingError, StateError, require
 from palate.data.pairs import PreferencePairs
 from palate.scorers.scorer import Scorer
 from palate.train.run import Run
+from palate.train.scoring import open_scorer
+from palate.world import TASTE_PARTS
 
 RUN_FILE, EXPORT = "run.yaml", "export"
-_WORLD_PROMPTS = "world:held-out:200"
 
 
 @final
@@ -50,7 +51,7 @@ class Drawing:
         return load(
             model,
             weights=weights,
-            device=_device(self.device),
+            device=device_named(self.device),
             precision=self.precision,  # pyright: ignore[reportArgumentType] - load checks it
         )
 
@@ -116,87 +117,20 @@ def trained_prompts(weights: Path) -> frozenset[str] | None:
         return None
 
 
-def prompts_of(words: str) -> tuple[list[str], bool]:
-    """Prompts, and whether they are known never to have been trained on.
-
-    Args:
-        words: A text file with one prompt a line, or `world:SPLIT:COUNT` (also with `:SEED`).
-
-    Raises:
-        DataError: when there is no such file, or no prompt in it.
-        SettingError: when the world's words cannot be read.
-    """
-    if words.startswith("world:"):
-        return _of_the_world(words)
-    path = Path(words).expanduser()
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            got=f"prompts {words}: {getattr(error, 'strerror', None) or error}",
-            need="a text file with one prompt a line",
-            fix=f"Check the path, or use the small world's: --prompts {_WORLD_PROMPTS}",
-        ) from error
-    prompts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    require(
-        bool(prompts),
-        got=f"{path} without a prompt",
-        need="one prompt a line",
-        fix="Write some prompts into it.",
-        kind=DataError,
-    )
-    return prompts, False
-
-
 def scorers_of(names: list[str]) -> list[Scorer]:
-    """Scorers by name: `world`, or `clip:FOLDER`. The first one decides.
+    """Scorers by name, as `palate.train.scoring` knows them. The first one decides.
+
+    The world's true reward comes with its parts, which explain it.
 
     Raises:
-        SettingError: for a name that is no scorer.
+        SettingError: for a name that is no scorer of finished pictures.
     """
-    found: list[Scorer] = []
-    for name in names:
-        kind, _, folder = name.partition(":")
-        if name == "world":
-            found += _world_scorers()
-        elif kind == "clip" and folder:
-            from palate.scorers.clip import CLIPScorer
-
-            found.append(CLIPScorer.open(folder))
-        else:
-            guess = nearest(kind, ("world", "clip"))
-            raise SettingError(
-                got=f"scorer {name!r}",
-                need="world, or clip:FOLDER",
-                fix=f"Did you mean {'clip:FOLDER' if guess == 'clip' else 'world'}?",
-            )
-    return found
+    explained = {"world": [f"world:{part}" for part in ("fidelity", *TASTE_PARTS)]}
+    return [open_scorer(each) for name in names for each in (name, *explained.get(name, ()))]
 
 
-def _world_scorers() -> list[Scorer]:
-    """The true reward, which decides, and its parts, which explain."""
-    from palate.recipes.truth import RewardPart, TrueReward
-    from palate.world import TASTE_PARTS
-
-    return [TrueReward(), *(RewardPart(name) for name in ("fidelity", *TASTE_PARTS))]
-
-
-def _of_the_world(words: str) -> tuple[list[str], bool]:
-    from palate.world import prompts
-
-    parts = words.split(":")
-    numbers = parts[2:]
-    require(
-        3 <= len(parts) <= 4 and all(number.isdecimal() for number in numbers),
-        got=f"prompts {words!r}",
-        need="world:SPLIT:COUNT, or world:SPLIT:COUNT:SEED",
-        fix=f"Write for example {_WORLD_PROMPTS}",
-    )
-    seed = int(numbers[1]) if len(numbers) == 2 else 0
-    return prompts(parts[1], int(numbers[0]), seed), parts[1] == "held-out"
-
-
-def _device(name: str) -> str:
+def device_named(name: str) -> str:
+    """The device a word stands for; `auto` takes CUDA where there is one, else the CPU."""
     if name != "auto":
         return name
     return "cuda" if torch.cuda.is_available() else "cpu"
