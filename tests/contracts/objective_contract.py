@@ -36,8 +36,17 @@ def noise(name: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(name), dtype=dtype)
 
 
-def tensors(dtype: torch.dtype = torch.float64, spread: float = 0.02) -> dict[str, Tensor]:
-    """Predictions of policy and reference on two images; logits of ordinary size at β = 2000."""
+def tensors(
+    dtype: torch.dtype = torch.float64, spread: float = 0.02, learned: float = 0.0
+) -> dict[str, Tensor]:
+    """Predictions of policy and reference on two images; logits of ordinary size at β = 2000.
+
+    Args:
+        dtype: Their type.
+        spread: How far the policy is from the reference, at random.
+        learned: Which share of its way to the target it has gone besides, on the chosen image;
+            half as much on the rejected one.
+    """
     target_chosen, target_rejected = noise(1), noise(2)
     found = {
         "target_chosen": target_chosen,
@@ -47,6 +56,9 @@ def tensors(dtype: torch.dtype = torch.float64, spread: float = 0.02) -> dict[st
     }
     found["policy_chosen"] = found["reference_chosen"] + spread * noise(5)
     found["policy_rejected"] = found["reference_rejected"] + spread * noise(6)
+    for side, share in (("chosen", learned), ("rejected", learned / 2)):
+        way = found[f"target_{side}"] - found[f"reference_{side}"]
+        found[f"policy_{side}"] = found[f"policy_{side}"] + share * way
     return {name: value.to(dtype) for name, value in found.items()}
 
 
@@ -169,14 +181,18 @@ def check_one_finite_loss_per_pair(make: Make) -> None:
 
 
 def check_equals_an_independent_restatement(make: Make) -> None:
-    """To 1e-10 in float64 (A6), pair by pair, with soft and hard labels."""
-    objective, parts = make(), tensors()
-    pairs = contrast(parts, kind=objective)
+    """To 1e-10 in float64 (A6), pair by pair, with soft and hard labels.
+
+    Of three policies: one near the reference, one that is better than it, one far from it.
+    """
+    objective = make()
     formula = RESTATEMENTS[objective.name]
     settings = dataclasses.asdict(objective)
-    expected = [formula(pair, settings) for pair in company(parts, pairs)]
-    found = objective(pairs).loss
-    assert (found - torch.tensor(expected, dtype=torch.float64)).abs().max() <= 1e-10
+    for parts in (tensors(), tensors(learned=0.02), tensors(spread=0.5)):
+        pairs = contrast(parts, kind=objective)
+        expected = [formula(pair, settings) for pair in company(parts, pairs)]
+        found = objective(pairs).loss
+        assert (found - torch.tensor(expected, dtype=torch.float64)).abs().max() <= 1e-10
 
 
 def check_a_pair_judged_alone_gets_the_same_loss(make: Make) -> None:

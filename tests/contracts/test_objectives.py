@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,13 +10,50 @@ import pytest
 
 from contracts.objective_contract import CHECKS
 from contracts.restatements import RESTATEMENTS
-from palate.objectives import OBJECTIVES
+from palate.objectives import (
+    CDPO,
+    D3PO,
+    DMPO,
+    DSPO,
+    IPO,
+    KTO,
+    OBJECTIVES,
+    RDPO,
+    SDPO,
+    SEEDPO,
+    CaPO,
+    FlowDPO,
+    MaPO,
+)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.name)
 def test_an_objective_keeps_its_promise(objective, check):
     check(objective)
+
+
+# Settings under which a part of the formula counts that hardly does by default.
+VARIANTS = {
+    "cdpo, many wrong labels": partial(CDPO, epsilon=0.4),
+    "rdpo, many wrong labels": partial(RDPO, epsilon=0.4),
+    "ipo, a far target": partial(IPO, beta=1.0),
+    "dmpo, a near target": partial(DMPO, alpha=0.3),
+    "see-dpo, absolute": partial(SEEDPO, gamma=50.0, gamma_mode="absolute"),
+    "kto, losses weigh more": partial(KTO, undesirable=2.5, positives=0.5),
+    "mapo, mostly margin": partial(MaPO, weight=3.0, squash=2.0),
+    "dspo, a strong lean": partial(DSPO, beta=1.0),
+    "sdpo, everything is kept back": partial(SDPO, beta=5000.0, slack=0.99),
+    "capo, a bias": partial(CaPO, bias=-2.0, beta=300.0),
+    "flow-dpo, as strong as dpo": partial(FlowDPO, beta=2000.0),
+    "d3po, a strong hold": partial(D3PO, beta=200.0, clip=0.3),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_it_keeps_its_promise_with_other_settings_too(variant, check):
+    check(VARIANTS[variant])
 
 
 def test_every_objective_has_a_restatement_and_every_restatement_an_objective():
