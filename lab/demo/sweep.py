@@ -20,10 +20,10 @@ from palate.evaluate.draw import draw
 from palate.evaluate.plan import Plan
 from palate.evaluate.suite import evaluate
 from palate.recipes.pairs import SAMPLER
-from palate.recipes.truth import RewardPart, TrueReward
 from palate.train.loop import train
 from palate.train.run import Run
 from palate.world import prompts
+from palate.world.truth import RewardPart, TrueReward
 
 torch.set_num_threads(1)
 CHOOSING_SEED = 4711

@@ -12,8 +12,8 @@ from palate.data.sources import import_comparisons
 from palate.data.store import Store
 from palate.recipes.demo import PAIRS, demo
 from palate.recipes.pairs import make_pairs
-from palate.recipes.truth import RewardPart, TrueReward
 from palate.world import PERFECT, Scene, Style, prompts, render
+from palate.world.truth import RewardPart, TrueReward
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning",

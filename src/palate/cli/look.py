@@ -16,7 +16,6 @@ from palate.cli.named import (
     EXPORT,
     RUN_FILE,
     Drawing,
-    prompts_of,
     scorers_of,
     trained,
     trained_prompts,
@@ -29,6 +28,7 @@ from palate.evaluate.plan import Plan
 from palate.evaluate.result import Evaluation
 from palate.evaluate.suite import evaluate as compare
 from palate.report.report import Report
+from palate.train.prompts import prompts_of
 
 _LIST = Parameter(negative=(), consume_multiple=False)
 Drawn = Annotated[Drawing, Parameter(name="*")]
@@ -150,7 +150,7 @@ def ask(
     Args:
         after: The run, its export, or the model to judge.
         prompts: A file with one prompt a line, or world:held-out:COUNT.
-        scorer: Who judges: world, or clip:FOLDER. The first decides; repeat for more.
+        scorer: Who judges: world, world:PART or clip:FOLDER. The first decides; repeat it.
         before: The model to compare with; a run's own base model unless told.
         out: The folder of the evaluation; by default `evaluation` in the run.
         each: Pictures per prompt.

@@ -21,12 +21,12 @@ from palate.data.store import Store
 from palate.evaluate.plan import Plan
 from palate.evaluate.suite import evaluate
 from palate.recipes.pairs import SAMPLER
-from palate.recipes.truth import RewardPart, TrueReward
 from palate.report.report import Report
 from palate.train.log import Event
 from palate.train.loop import train
 from palate.train.run import Run
 from palate.world import TASTE_PARTS, prompts
+from palate.world.truth import RewardPart, TrueReward
 
 Say = Callable[[str], None]
 PAIRS = Path(__file__).parent / "shipped_pairs" / "pairs.parquet"

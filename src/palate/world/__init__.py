@@ -14,6 +14,7 @@ from palate.world.reward import (
     weigh,
 )
 from palate.world.scenes import Scene, Thing, prompts, split_of
+from palate.world.truth import RewardPart, TrueReward
 
 __all__ = [
     "FIDELITY_PARTS",
@@ -23,10 +24,12 @@ __all__ = [
     "TASTE_PARTS",
     "Judge",
     "Preference",
+    "RewardPart",
     "Scene",
     "Style",
     "Taste",
     "Thing",
+    "TrueReward",
     "parts",
     "population",
     "prompts",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate import __version__
-from palate.world import MAJORITY, Taste, parts, weigh
+from palate.world.reward import MAJORITY, Taste, parts, weigh
 
 
 @final

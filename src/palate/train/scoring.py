@@ -1,0 +1,122 @@
+"""Scorers by name: the small world's reward, CLIP's opinion, and what judges unfinished pictures.
+
+Wherever a scorer is named (`--scorer`, `rollout.scorer`, `labels.scorer`), it is opened here.
+
+Read next: `rollout.py`, which asks them about pictures the policy draws.
+"""
+
+from collections.abc import Callable, Mapping
+
+from palate.core.problems import SettingError, nearest, require, unknown
+from palate.scorers import Scorer, StepScorer, Timeless
+from palate.scorers.clip import CLIPScorer
+from palate.scorers.learned import open_scorer as open_folder
+from palate.world import FIDELITY_PARTS, TASTE_PARTS, RewardPart, TrueReward
+
+WORLD_PARTS = ("fidelity", *TASTE_PARTS, *FIDELITY_PARTS)
+_FINISHED = ("world", "world:PART", "clip:FOLDER")
+_UNFINISHED = ("steps:FOLDER", "latent:FOLDER")
+
+
+def open_scorer(words: str, *, device: str = "cpu") -> Scorer:
+    """A scorer of finished pictures: `world`, one of its parts, or `clip:FOLDER`.
+
+    Args:
+        words: Its kind, and after a colon which one.
+        device: Where it computes, if it has a network.
+
+    Raises:
+        SettingError: for words that name no scorer, or one of unfinished pictures.
+        WeightsError: when its folder cannot be used.
+    """
+    kind, _, which = words.partition(":")
+    require(
+        not (kind in _STEPWISE and which),
+        got=f"scorer {words!r}, which judges unfinished pictures",
+        need=_listed(_FINISHED),
+        fix="Use one of these here; a rollout takes either kind.",
+    )
+    return _named(words, _PLAIN, _FINISHED)(which, device)
+
+
+def open_step_scorer(words: str, *, device: str = "cpu") -> StepScorer:
+    """A scorer of unfinished pictures: `steps:FOLDER`, `latent:FOLDER`, or any other kind.
+
+    Scorers of finished pictures judge the predicted one as if it were finished.
+
+    Args:
+        words: As for `open_scorer`, and the two kinds made by `palate scorer train`.
+        device: Where it computes, if it has a network.
+
+    Raises:
+        SettingError: for words that name no scorer.
+        WeightsError: when its folder cannot be used, or holds the other kind.
+    """
+    kind, _, which = words.partition(":")
+    if kind in _STEPWISE and which:
+        return _STEPWISE[kind](which, device)
+    return Timeless(_named(words, _PLAIN, (*_FINISHED, *_UNFINISHED))(which, device))
+
+
+def _world(part: str, device: str) -> Scorer:
+    del device
+    if not part:
+        return TrueReward()
+    if part not in WORLD_PARTS:
+        raise unknown("part of the world's reward", part, WORLD_PARTS)
+    return RewardPart(part)
+
+
+def _clip(folder: str, device: str) -> Scorer:
+    return CLIPScorer.open(folder, device=device)
+
+
+def _pictures(folder: str, device: str) -> StepScorer:
+    return _reading(open_folder(folder, device=device), folder, "pictures")
+
+
+def _latents(folder: str, device: str) -> StepScorer:
+    return _reading(open_folder(folder, device=device), folder, "latents")
+
+
+def _reading(scorer: StepScorer, folder: str, reads: str) -> StepScorer:
+    """The scorer, once it is sure that it is of the kind that was named."""
+    right = {"pictures": "steps", "latents": "latent"}[scorer.reads]
+    require(
+        scorer.reads == reads,
+        got=f"{folder}, a scorer that reads {scorer.reads}",
+        need=f"one that reads {reads}",
+        fix=f"Write {right}:{folder}",
+    )
+    return scorer
+
+
+def _named(
+    words: str,
+    kinds: Mapping[str, Callable[[str, str], Scorer]],
+    known: tuple[str, ...],
+) -> Callable[[str, str], Scorer]:
+    """How to open what these words name.
+
+    Raises:
+        SettingError: when they name nothing.
+    """
+    kind, _, which = words.partition(":")
+    forms = {form.partition(":")[0]: form for form in reversed(known)}
+    if kind not in kinds or (not which and forms[kind] != kind):
+        guess = forms.get(nearest(kind, forms) or "", known[0])
+        raise SettingError(
+            got=f"scorer {words!r}", need=_listed(known), fix=f"Did you mean {guess}?"
+        )
+    return kinds[kind]
+
+
+def _listed(forms: tuple[str, ...]) -> str:
+    return f"{', '.join(forms[:-1])} or {forms[-1]}"
+
+
+_PLAIN: Mapping[str, Callable[[str, str], Scorer]] = {"world": _world, "clip": _clip}
+_STEPWISE: Mapping[str, Callable[[str, str], StepScorer]] = {
+    "steps": _pictures,
+    "latent": _latents,
+}
