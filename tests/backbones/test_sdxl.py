@@ -1,6 +1,8 @@
 """A Stable Diffusion XL folder as a backbone, against diffusers' own pipeline on it."""
 
+import random
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,7 +20,9 @@ from backbones.asking import (
     train_a_little,
 )
 from palate.backbones import Adapter, Condition, Sizes, load
+from palate.backbones.folder import Folder
 from palate.backbones.sample import Sampler, sample, starting_noise
+from palate.backbones.sdxl import Heard
 from palate.core.problems import SettingError, StateError, WeightsError
 
 PROMPTS = ["a red ball", "a blue box on green", "two small yellow stars"]
@@ -342,3 +346,38 @@ def test_a_missing_second_part_is_named(spoiled, gone):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(WeightsError, match=f"without {gone.split('/')[0]}/"):
         load(spoiled)
+
+
+def test_the_published_networks_numbers_are_understood(folder):
+    """2816 inputs for sizes of 256 each leave 1280 for the pooled text; tokens are 768 + 1280."""
+    part = Folder.open(folder).parts({"unet": ("UNet2DConditionModel",)})["unet"]
+    published = {
+        **part.settings,
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+        "cross_attention_dim": 2048,
+    }
+    heard = Heard.by(replace(part, settings=published))
+    assert (heard.text, heard.pooled) == (2048, 1280)
+    told = heard(heard.question(), 1024, 768)["added_cond_kwargs"]
+    assert told["time_ids"].tolist() == [[1024, 768, 0, 0, 1024, 768]] * 2
+    assert told["text_embeds"].shape == (2, 1280)
+
+
+@pytest.mark.slow
+def test_mutated_folders_load_or_are_refused_cleanly(folder, tmp_path):
+    """Any single change of a byte or a value: our own error or a model, never another exception."""
+    draw, refused = random.Random(7), 0
+    for number in range(80):
+        changed = tmp_path / str(number)
+        shutil.copytree(folder, changed)
+        file = draw.choice(sorted(p for p in changed.rglob("*") if p.is_file()))
+        raw = bytearray(file.read_bytes())
+        raw[draw.randrange(min(len(raw), 4000))] = draw.randrange(256)
+        file.write_bytes(raw[: draw.choice([len(raw), len(raw) // 2])])
+        try:
+            load(changed)
+        except WeightsError:
+            refused += 1
+        shutil.rmtree(changed)
+    assert refused > 25
