@@ -45,6 +45,7 @@ class InPO(Objective):
         settings=MappingProxyType(
             {
                 "inversion.steps": 10,
+                "inversion.first": 1,
                 "inversion.guidance": 1.0,
                 "inversion.by": "policy",
                 "inversion.target": "clean",

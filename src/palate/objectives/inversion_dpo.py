@@ -58,6 +58,8 @@ class InversionDPO(Objective):
                 "inversion.by": "reference",
                 "inversion.target": "trajectory",
                 "inversion.weight": "inv_alpha",
+                # Ways are kept on disk, so they have to start where they started before.
+                "pictures.latents": "mean",
             }
         ),
     )

@@ -48,6 +48,7 @@ class SmPO(Objective):
         settings=MappingProxyType(
             {
                 "inversion.steps": 5,
+                "inversion.first": 1,
                 "inversion.guidance": 1.0,
                 "inversion.by": "policy",
                 "inversion.target": "clean",

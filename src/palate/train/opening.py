@@ -3,6 +3,9 @@
 Read next: `session.py`, what is open afterwards.
 """
 
+from collections.abc import Callable
+from pathlib import Path
+
 from palate.backbones.backbone import Backbone
 from palate.core.problems import DataError, HealthStop, require
 from palate.core.streams import Streams
@@ -14,12 +17,28 @@ from palate.train.facts import collect_facts
 from palate.train.feed import PairFeed
 from palate.train.guard import FEWEST, Guard
 from palate.train.health import Monitor, ask_of
+from palate.train.inverted import open_inverted
 from palate.train.log import Event
 from palate.train.noise import Fresh
 from palate.train.place import Place
 from palate.train.run import Run
 from palate.train.session import Session, Tell
-from palate.train.step import Learner
+from palate.train.step import Learner, Source
+
+
+def open_noised(
+    run: Run, backbone: Backbone, _cache: Cache, _folder: Path, _pairs: int, _tell: Tell
+) -> Source:
+    """The source of a run that noises its pictures anew at each visit."""
+    return Fresh(streams=Streams(run.seed), path=backbone.path, settings=run.noise)
+
+
+# By the evidence of a run: how its source is opened, from its settings, the model, the caches and
+# their folder, and the number of its training pairs.
+SOURCES: dict[str, Callable[[Run, Backbone, Cache, Path, int, Tell], Source]] = {
+    "noised": open_noised,
+    "inverted": open_inverted,
+}
 
 
 def check_pairs(run: Run, pairs: PreferencePairs) -> None:
@@ -86,7 +105,7 @@ def open_session(
         kind=HealthStop,
     )
     streams = Streams(run.seed)
-    source = Fresh(streams=streams, path=backbone.path, settings=run.noise)
+    source = SOURCES[run.evidence](run, backbone, cache, place.cache, len(train), tell)
     learner = Learner(backbone, run.build_objective(), source, run.plan)
     batches = Batches(
         cache=cache,

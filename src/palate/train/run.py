@@ -119,7 +119,10 @@ class Run(Strict):
         """The same run with some settings changed, named as in `from_values`."""
         merged, changes = self.values(), _nested(values, {})
         chosen = changes.get("objective")
-        if isinstance(chosen, Mapping) and chosen.get("name") != self.objective.name:
+        if (
+            isinstance(chosen, Mapping)
+            and chosen.get("name", self.objective.name) != self.objective.name
+        ):
             # Another method brings its own evidence.
             merged = {k: v for k, v in merged.items() if k not in SOURCES}
         for name, value in changes.items():
@@ -167,6 +170,22 @@ class Run(Strict):
             return "steps"
         return "noised" if self.inversion is None else "inverted"
 
+    @property
+    def plays(self) -> bool:
+        """Whether this is a whole self-play, and not one of its rounds or an ordinary run."""
+        return self.selfplay is not None and self.selfplay.round is None
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of a whole self-play; 1 for everything else."""
+        return self.selfplay.iterations if self.selfplay is not None and self.plays else 1
+
+    @property
+    def planned_steps(self) -> int:
+        """Optimizer steps, over all rounds."""
+        told = self.selfplay.steps if self.selfplay is not None and self.plays else None
+        return self.rounds * self.plan.steps if told is None else sum(told)
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         name, needs = self.objective.name, OBJECTIVES.named(self.objective.name).needs
@@ -187,12 +206,39 @@ class Run(Strict):
             fix="Remove one of the two groups.",
         )
         require(
+            self.selfplay is None or (self.rollout is None and self.split.by == "prompt"),
+            got=f"selfplay with split.by={self.split.by}"
+            + (" and rollout" if self.rollout is not None else ""),
+            need="pictures of the data against the model's own, held out by prompt",
+            fix="Remove the group rollout or selfplay, and use split.by=prompt.",
+        )
+        require(
             self.data is not None or self.rollout is not None,
             got=f"no data for objective {name}",
             need="the folder of a frozen snapshot",
             fix="Add data (--data my-pairs); `palate data freeze` makes one.",
         )
+        if self.inversion is not None:
+            self._repeatable(self.inversion)
         return self
+
+    def _repeatable(self, inversion: InversionSettings) -> None:
+        """Refuse draws that an inversion would not see, or that its kept ways would not meet."""
+        require(
+            self.noise.levels == "uniform" and (self.noise.shared or inversion.jitter > 0),
+            got=f"noise.levels={self.noise.levels}, noise.shared={self.noise.shared} and an "
+            f"inversion with inversion.jitter={inversion.jitter}",
+            need="levels from the inversion's grid, and a noise where it can be shared or not",
+            fix="Leave noise.levels and noise.shared out; noise.lowest and noise.highest count.",
+        )
+        still = self.plan.caption_dropout == 0 and self.pictures.latents == "mean"
+        require(
+            inversion.by == "policy" or still,
+            got=f"plan.caption_dropout={self.plan.caption_dropout} and pictures.latents="
+            f"{self.pictures.latents} with inversion.by={inversion.by}",
+            need="the same prompt and latents at each visit, because the ways they lead are kept",
+            fix="Use plan.caption_dropout=0 and pictures.latents=mean, or inversion.by=policy.",
+        )
 
     def build_objective(self) -> Objective:
         """The loss."""

@@ -23,6 +23,7 @@ class InversionSettings(Strict):
 
     group: ClassVar[str] = "inversion"
     steps: int = Field(default=80, ge=1, le=1000, description="levels on the way to noise")
+    first: int = Field(default=0, ge=0, description="the lowest of these levels")
     guidance: float = Field(
         default=1.0, ge=1, le=100, description="guidance on the way and in the loss; 1 is without"
     )
@@ -53,6 +54,12 @@ class InversionSettings(Strict):
             need="at most as many visits as steps",
             fix=f"Use inversion.visits={self.steps}, or leave it out for all.",
         )
+        require(
+            self.jitter == 0 or self.by == "policy",
+            got=f"inversion.jitter={self.jitter} with inversion.by={self.by}",
+            need="ways without noise where they are kept on disk",
+            fix="Use inversion.by=policy, or inversion.jitter=0.",
+        )
         return self
 
 
@@ -77,6 +84,14 @@ class RolloutSettings(Strict):
     eta: float = Field(default=1.0, gt=0, le=1, description="share of fresh noise in each step")
     guidance: float = Field(default=5.0, ge=1, le=100, description="guidance in drawing and loss")
     candidates: int = Field(default=2, ge=2, le=64, description="pictures or next states compared")
+    at_once: int | None = Field(
+        default=None,
+        ge=1,
+        description="states drawn at once, for less memory; none means all of a step's",
+    )
+    visits: int | None = Field(
+        default=None, ge=1, description="steps trained per picture, at random; none means all"
+    )
     skip_first: int = Field(default=0, ge=0, description="first steps that are not trained")
     skip_last: int = Field(default=0, ge=0, description="last steps that are not trained")
     threshold: float = Field(
@@ -121,6 +136,9 @@ class SelfPlaySettings(Strict):
     )
     betas: Numbers | None = Field(
         default=None, description="of each round; none means the objective's beta"
+    )
+    round: int | None = Field(
+        default=None, ge=1, description="which round a run is; the rounds write it themselves"
     )
 
     @model_validator(mode="after")
