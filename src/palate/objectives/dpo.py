@@ -13,11 +13,10 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from torch.nn.functional import logsigmoid
-
 from palate.core.contrast import Contrast, Verdict
 from palate.core.problems import require
 from palate.objectives.base import Needs, Objective
+from palate.objectives.logistic import soft_label_loss
 
 
 @final
@@ -50,9 +49,7 @@ class DPO(Objective):
     def __call__(self, pairs: Contrast) -> Verdict:
         """Score each pair by the odds that its chosen image wins."""
         logit = 0.5 * self.beta * pairs.margin
-        win, lose = logsigmoid(logit), logsigmoid(-logit)
-        loss = -(pairs.agreement * win + (1 - pairs.agreement) * lose)
-        return Verdict(loss, {"logit": logit.detach()})
+        return Verdict(soft_label_loss(logit, pairs.agreement), {"logit": logit.detach()})
 
     def at_init(self) -> float:
         """A fair coin, whatever the label."""
