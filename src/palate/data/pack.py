@@ -5,22 +5,34 @@ Ten thousand small files are slow to force to disk, to copy and to open; four la
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, final
+from typing import Final, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palate.core.problems import DataError
-from palate.data.shelf import Shelf, damaged, decode
+from palate.data.shelf import damaged, decode
 
 INDEX: Final = "pictures.index"
 PACK_BYTES: Final = 1024**3
 
 
+class Encoded(Protocol):
+    """Where encoded pictures can be had by name: a shelf, or a pack."""
+
+    def encoded(self, sha256: str) -> bytes:
+        """The file of a picture."""
+        ...
+
+    def path(self, sha256: str) -> Path:
+        """Which file it lies in, for messages."""
+        ...
+
+
 def write_pack(
-    folder: Path, shelf: Shelf, names: Sequence[str], *, pack_bytes: int = PACK_BYTES
+    folder: Path, pictures: Encoded, names: Sequence[str], *, pack_bytes: int = PACK_BYTES
 ) -> None:
-    """Copy pictures from a shelf into packs, checking each one on the way.
+    """Copy pictures from a shelf or a pack into packs, checking each one on the way.
 
     Raises:
         DataError: when a picture is missing or damaged; it is named.
@@ -28,8 +40,8 @@ def write_pack(
     lines: list[str] = []
     number, offset = 0, 0
     for name in names:
-        data = shelf.encoded(name)
-        decode(data, name, f"{shelf.path(name)}")
+        data = pictures.encoded(name)
+        decode(data, name, f"{pictures.path(name)}")
         if offset and offset + len(data) > pack_bytes:
             number, offset = number + 1, 0
         pack = _pack_name(number)
@@ -74,19 +86,34 @@ class Pack:
         Raises:
             DataError: when the picture is not here or is damaged; the file is named.
         """
-        if sha256 not in self._places:
-            raise damaged(f"picture {sha256[:16]}", f"it is not in {self._folder}")
-        number, offset, size = self._places[sha256]
-        path = self._folder / _pack_name(number)
-        where = f"picture {sha256[:16]} in {path}"
+        data = self.encoded(sha256)
+        return decode(data, sha256, f"picture {sha256[:16]} in {self.path(sha256)}")
+
+    def encoded(self, sha256: str) -> bytes:
+        """The picture as a PNG, unchecked.
+
+        Raises:
+            DataError: when it is not here or cannot be read; the file is named.
+        """
+        path = self.path(sha256)
+        _, offset, size = self._places[sha256]
         # Opened each time: no handle to share between worker processes.
         try:
             with path.open("rb") as file:
                 file.seek(offset)
-                data = file.read(size)
+                return file.read(size)
         except (OSError, ValueError) as error:
-            raise damaged(where, str(error)) from error
-        return decode(data, sha256, where)
+            raise damaged(f"picture {sha256[:16]} in {path}", str(error)) from error
+
+    def path(self, sha256: str) -> Path:
+        """The pack a picture lies in.
+
+        Raises:
+            DataError: when it is not here.
+        """
+        if sha256 not in self._places:
+            raise damaged(f"picture {sha256[:16]}", f"it is not in {self._folder}")
+        return self._folder / _pack_name(self._places[sha256][0])
 
 
 def _pack_name(number: int) -> str:

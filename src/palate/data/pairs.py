@@ -55,15 +55,21 @@ class Pair:
 class PreferencePairs:
     """An immutable view over a snapshot. Open one with `PreferencePairs.open`."""
 
-    __slots__ = ("_pack", "_pairs", "_ties", "digest", "prompts", "snapshot")
+    __slots__ = ("_pack", "_pairs", "_ties", "_unlabelled", "digest", "prompts", "snapshot")
 
     def __init__(
-        self, snapshot: Path, pack: Pack, pairs: Sequence[Pair], ties: Sequence[Pair]
+        self,
+        snapshot: Path,
+        pack: Pack,
+        pairs: Sequence[Pair],
+        ties: Sequence[Pair],
+        unlabelled: Sequence[Pair] = (),
     ) -> None:
         self.snapshot = snapshot
         self._pack = pack
         self._pairs = tuple(pairs)
         self._ties = tuple(ties)
+        self._unlabelled = tuple(unlabelled)
         self.prompts = tuple(dict.fromkeys(pair.prompt for pair in self._pairs))
         self.digest = digest_json(
             [[p.id, p.prompt, p.chosen, p.rejected, p.agreement] for p in self._pairs]
@@ -84,17 +90,18 @@ class PreferencePairs:
             raise unknown("ties", str(ties), ("skip", "half"))
         folder = Path(path)
         rows = read_rows(folder)
-        pairs, equal = list[Pair](), list[Pair]()
+        pairs, equal, unlabelled = list[Pair](), list[Pair](), list[Pair]()
         for row in rows:
             for pair in _pairs_of(row):
                 strict = pair.agreement > 0.5 or ties == "half"
-                (pairs if strict else equal).append(pair)
+                place = pairs if strict else equal
+                (place if row.labelled else unlabelled).append(pair)
         pack = Pack(folder)
-        for pair in (*pairs, *equal):
+        for pair in (*pairs, *equal, *unlabelled):
             for name in (pair.chosen, pair.rejected):
                 if name not in pack:
                     raise refused(folder, f"picture {name[:16]} is not in it")
-        return cls(folder, pack, pairs, equal)
+        return cls(folder, pack, pairs, equal, unlabelled)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -104,6 +111,16 @@ class PreferencePairs:
 
     def __iter__(self) -> Iterator[Pair]:
         return iter(self._pairs)
+
+    @property
+    def ties(self) -> tuple[Pair, ...]:
+        """Pairs that are left out because their judge preferred neither picture."""
+        return self._ties
+
+    @property
+    def unlabelled(self) -> tuple[Pair, ...]:
+        """Pairs that are left out because nobody judged them; which is `chosen` means nothing."""
+        return self._unlabelled
 
     def image(self, sha256: str) -> NDArray[np.uint8]:
         """A picture's pixels, uint8 [height, width, 3], checked against its digest.
@@ -119,12 +136,16 @@ class PreferencePairs:
 
     def filter(self, keep: Callable[[Pair], bool]) -> "PreferencePairs":
         """The pairs for which `keep` says yes."""
-        pairs = [pair for pair in self._pairs if keep(pair)]
-        return self._view(pairs, [tie for tie in self._ties if keep(tie)])
+        every = (self._pairs, self._ties, self._unlabelled)
+        return self._view(*([pair for pair in pairs if keep(pair)] for pairs in every))
 
     def subset(self, indices: Sequence[int]) -> "PreferencePairs":
         """The pairs at these places, in this order."""
-        return self._view([self._pairs[index] for index in indices], ())
+        return self._view([self._pairs[index] for index in indices])
+
+    def relabelled(self, pairs: Sequence[Pair]) -> "PreferencePairs":
+        """Other pairs of the same pictures; whatever had been left out is gone."""
+        return self._view(pairs)
 
     def split(
         self, *, by: Literal["prompt", "judge"], held_out: float, seed: int
@@ -183,6 +204,7 @@ class PreferencePairs:
             "pictures": len({s for pair in self._pairs for s in (pair.chosen, pair.rejected)}),
             "ties_kept": len(self._pairs) - len(strict),
             "ties_left_out": len(self._ties),
+            "unlabelled": len(self._unlabelled),
             "soft_labels": sum(0.5 < pair.agreement < 1 for pair in self._pairs),
             "judged_again": sum(count - 1 for count in asked.values()),
             "contradictions": len(self.contradictions()),
@@ -198,8 +220,10 @@ class PreferencePairs:
     def _strict(self) -> Iterator[Pair]:
         return (pair for pair in self._pairs if pair.agreement > 0.5)
 
-    def _view(self, pairs: Sequence[Pair], ties: Sequence[Pair]) -> "PreferencePairs":
-        return PreferencePairs(self.snapshot, self._pack, pairs, ties)
+    def _view(
+        self, pairs: Sequence[Pair], ties: Sequence[Pair] = (), unlabelled: Sequence[Pair] = ()
+    ) -> "PreferencePairs":
+        return PreferencePairs(self.snapshot, self._pack, pairs, ties, unlabelled)
 
 
 def _prompt_group(pair: Pair) -> str:
@@ -214,13 +238,12 @@ _GROUPS: dict[str, Callable[[Pair], str]] = {"prompt": _prompt_group, "judge": _
 
 
 def _pairs_of(row: Comparison) -> Iterator[Pair]:
-    """Every two pictures of a record, the better-ranked one first; ties with one half."""
-    if row.ranks is None:
-        return
+    """Every two pictures of a record, the better-ranked one first; otherwise with one half."""
+    ranks = row.ranks if row.ranks is not None else (1,) * len(row.images)
     seen = row.shown if row.shown is not None else tuple(range(len(row.images)))
     place = {index: position for position, index in enumerate(seen)}
     for first, second in combinations(range(len(row.images)), 2):
-        swap = row.ranks[second] < row.ranks[first]
+        swap = ranks[second] < ranks[first]
         best, other = (second, first) if swap else (first, second)
         chosen, rejected = row.images[best].sha256, row.images[other].sha256
         alone = len(row.images) == 2
@@ -239,5 +262,5 @@ def _pairs_of(row: Comparison) -> Iterator[Pair]:
 def _agreement(row: Comparison, best: int, other: int) -> float:
     if row.agreement is not None:
         return max(row.agreement, 1 - row.agreement)
-    ranks = row.ranks or ()
-    return 0.5 if ranks[best] == ranks[other] else 1.0
+    ranks = row.ranks
+    return 0.5 if ranks is None or ranks[best] == ranks[other] else 1.0

@@ -55,6 +55,15 @@ def _misfit(folder: Path) -> str | None:
     return None if ROWS in files else f"{ROWS} is not in {MANIFEST}"
 
 
+def read_imports(folder: Path) -> list[dict[str, Any]]:
+    """How the rows of a snapshot came to be: the reports of its imports, oldest first.
+
+    Raises:
+        DataError: when they cannot be read.
+    """
+    return list(_load(folder / SNAPSHOT).get("imports", []))
+
+
 def verify(folder: Path | str) -> None:
     """Check every byte of a snapshot, pictures included.
 

@@ -23,7 +23,7 @@ from palate.core.files import UNFINISHED, digest_file, new_folder, sweep, sync_f
 from palate.core.lock import sole_writer
 from palate.core.problems import DataError, require
 from palate.data.comparison import Comparison, ImageRef, from_json
-from palate.data.pack import write_pack
+from palate.data.pack import Encoded, write_pack
 from palate.data.shelf import PICTURES, Shelf
 
 STORE: Final = "store.json"
@@ -220,7 +220,7 @@ class Store:
             DataError: when there is nothing to freeze, or a row or picture is damaged.
             StateError: when `out` exists or the disk refuses.
         """
-        rows = sorted(self.rows(), key=lambda row: row.id)
+        rows = list(self.rows())
         require(
             bool(rows),
             got=f"{self.folder} without any rows",
@@ -228,23 +228,7 @@ class Store:
             fix="Import some first: palate data import.",
             kind=DataError,
         )
-        pictures = sorted({image.sha256 for row in rows for image in row.images})
-        facts = {
-            "palate_snapshot": FORMAT,
-            "digest": digest_rows(rows),
-            "comparisons": len(rows),
-            "ties": sum(row.tie for row in rows),
-            "prompts": len({row.prompt for row in rows}),
-            "pictures": len(pictures),
-        }
-        target = Path(out)
-        with new_folder(target) as folder:
-            with (folder / ROWS).open("w", encoding="utf-8") as file:
-                file.writelines(f"{row.to_json()}\n" for row in rows)
-            write_pack(folder, self._shelf, pictures)
-            write_json(folder / SNAPSHOT, {**facts, "imports": self.imports()})
-        counts = {key: int(facts[key]) for key in ("comparisons", "ties", "prompts", "pictures")}
-        return Snapshot(path=target, digest=str(facts["digest"]), **counts)
+        return write_snapshot(Path(out), rows, self._shelf, self.imports())
 
     def _part_files(self) -> list[Path]:
         return sorted(self._parts.glob("*.jsonl"))
@@ -253,6 +237,37 @@ class Store:
         if self._known is None:
             self._known = {row.id for row in self.rows()}
         return self._known
+
+
+def write_snapshot(
+    out: Path,
+    comparisons: Sequence[Comparison],
+    pictures: Encoded,
+    imports: Sequence[Mapping[str, Any]],
+) -> Snapshot:
+    """Write a snapshot folder: rows, pictures, digest, counts, and how they came to be.
+
+    Raises:
+        DataError: when a picture is missing or damaged.
+        StateError: when `out` exists or the disk refuses.
+    """
+    rows = sorted(comparisons, key=lambda row: row.id)
+    names = sorted({image.sha256 for row in rows for image in row.images})
+    facts = {
+        "palate_snapshot": FORMAT,
+        "digest": digest_rows(rows),
+        "comparisons": len(rows),
+        "ties": sum(row.tie for row in rows),
+        "prompts": len({row.prompt for row in rows}),
+        "pictures": len(names),
+    }
+    with new_folder(out) as folder:
+        with (folder / ROWS).open("w", encoding="utf-8") as file:
+            file.writelines(f"{row.to_json()}\n" for row in rows)
+        write_pack(folder, pictures, names)
+        write_json(folder / SNAPSHOT, {**facts, "imports": [dict(each) for each in imports]})
+    counts = {key: int(facts[key]) for key in ("comparisons", "ties", "prompts", "pictures")}
+    return Snapshot(path=out, digest=str(facts["digest"]), **counts)
 
 
 def digest_rows(rows: Sequence[Comparison]) -> str:
