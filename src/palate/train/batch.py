@@ -50,6 +50,11 @@ class Rows(Protocol):
         """How many judgements the rows rest on; a row each, unless one judgement labels many."""
         ...
 
+    @property
+    def nothing(self) -> str:
+        """Why there is nothing to learn from, where there is no row."""
+        ...
+
     def __len__(self) -> int: ...
 
     def rows(self, index: Sequence[int]) -> Self:
@@ -98,6 +103,11 @@ class Batch:
     def judgements(self) -> int:
         """One per pair."""
         return len(self)
+
+    @property
+    def nothing(self) -> str:
+        """Why no pair may be left."""
+        return "no pair was finite"
 
     def rows(self, index: Sequence[int]) -> "Batch":
         """The pairs of the given numbers."""

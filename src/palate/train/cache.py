@@ -131,26 +131,30 @@ class Cache:
         every = list(pairs)
         shown = {name for pair in every for name in (pair.chosen, pair.rejected)}
         names = {view.name(name): (name, view) for name in shown for view in views(pictures)}
-        prompts = {prompt_name(text): text for text in ["", *(pair.prompt for pair in every)]}
         _fill(
             self.latents, names, tell, "latents",
             lambda part: _encode(backbone, [(read(p), v) for p, v in part], self.side),
         )  # fmt: skip
+        self.used = self.latents.digest(sorted(names))
+        self.fill_prompts(backbone, [pair.prompt for pair in every], tell, warn)
+
+    def fill_prompts(
+        self, backbone: Backbone, texts: Iterable[str], tell: Tell, warn: Tell | None = None
+    ) -> None:
+        """Compute what is missing for these prompts and the empty one; see `fill`."""
+        every = set(texts)
+        prompts = {prompt_name(text): text for text in ["", *every]}
         _fill(
             self.prompts, prompts, tell, "prompts",
             lambda part: dict(backbone.embed(list(part)).tensors),
         )  # fmt: skip
-        self.used = digest_json(
-            [self.latents.digest(sorted(names)), self.prompts.digest(sorted(prompts))]
-        )
+        self.used = digest_json([self.used, self.prompts.digest(sorted(prompts))])
         lengths, read_tokens = backbone.token_counts(list(prompts.values()))
-        self.cut = sum(length > read_tokens for length in lengths)
-        if self.cut:
-            many = len({pair.prompt for pair in every})
-            text = (
-                f"{self.cut} of {many} prompts are longer than {read_tokens} tokens and were cut."
-            )
-            (warn or tell)(text)
+        cut = sum(length > read_tokens for length in lengths)
+        self.cut += cut
+        if cut:
+            text = f"{cut} of {len(every)} prompts are longer than {read_tokens} tokens"
+            (warn or tell)(f"{text} and were cut.")
 
     def refusal(self, pair: Pair, pictures: Pictures) -> str | None:
         """Why a pair cannot be trained on, or None."""

@@ -30,9 +30,9 @@ HARMLESS = (
     "health.nan_budget",
 )
 # The same mathematics in another order of additions.
-INEXACT = ("plan.micro_batch", "plan.gradient_checkpointing", "plan.device")
+INEXACT = ("plan.micro_batch", "plan.gradient_checkpointing", "plan.device", "rollout.at_once")
 # A folder may lie elsewhere; that it is the same one is asked of its digests.
-PLACES = ("model", "data")
+PLACES = ("model", "data", "rollout.prompts", "rollout.scorer")
 
 
 def settled(run: Run) -> Run:
@@ -40,9 +40,19 @@ def settled(run: Run) -> Run:
     model, told = Path(run.model).expanduser(), {}
     if run.data is not None:
         told["data"] = os.path.abspath(Path(run.data).expanduser())
+    if run.rollout is not None:
+        kind, _, folder = run.rollout.scorer.partition(":")
+        told["rollout.prompts"] = _whole(run.rollout.prompts)
+        told["rollout.scorer"] = f"{kind}:{_whole(folder)}" if folder else kind
     folder = run.model != "shipped" and (model.is_dir() or run.model.startswith("~"))
     # Links stay as they were written: that is how a moved disk keeps its name.
     return run.with_values({"model": os.path.abspath(model) if folder else run.model, **told})
+
+
+def _whole(words: str) -> str:
+    """The whole path of what is a file or folder; other words as they are."""
+    path = Path(words).expanduser()
+    return os.path.abspath(path) if path.exists() else words
 
 
 def changes(run: Run, started: Run) -> Changes:
@@ -52,7 +62,9 @@ def changes(run: Run, started: Run) -> Changes:
         StateError: when one of them would make it another run.
     """
     found = run.differences(started)
+    # A round of a self-play that is over was the beginning of the next one.
     longer = run.plan.schedule == "constant" and run.plan.steps > started.plan.steps
+    longer = longer and not run.plays
     allowed = {*HARMLESS, *INEXACT, *PLACES, *(["plan.steps"] if longer else [])}
     refused = {name: pair for name, pair in found.items() if name not in allowed}
     if refused:

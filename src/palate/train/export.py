@@ -107,7 +107,7 @@ def card(record: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         "",
         f"- Base model: {run['model']}",
         *[f"  - {name}: sha256 {digest}" for name, digest in model.get("digests", {}).items()],
-        f"- Data: {data.get('train', UNKNOWN)} training pairs, "
+        f"- Data: {_amount(data)}, "
         f"digest {data.get('digest', UNKNOWN)}",
         f"- Data licence: {data.get('licence', UNKNOWN)}",
         f"- Method: {run['objective']['name']} {_settings(run['objective'])}",
@@ -129,13 +129,21 @@ def card(record: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         "",
         "## Use",
         "",
-        *_usage(run),
+        *_usage(digests),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _usage(run: Mapping[str, Any]) -> list[str]:
-    whole = run["adapter"] is None
+def _amount(data: Mapping[str, Any]) -> str:
+    """Pairs there were to learn from; or, where the policy drew itself, prompts."""
+    if "prompts" in data:
+        return f"{data['prompts']} prompts, pictures drawn while training"
+    return f"{data.get('train', UNKNOWN)} training pairs"
+
+
+def _usage(digests: Mapping[str, str]) -> list[str]:
+    # A LoRA is one file; a whole pipeline has a folder for each of its parts.
+    whole = any("/" in name for name in digests)
     load = ["pipeline = DiffusionPipeline.from_pretrained(FOLDER)"] if whole else [
         "pipeline = DiffusionPipeline.from_pretrained(BASE)",
         "pipeline.load_lora_weights(FOLDER)",

@@ -5,24 +5,28 @@ A feed is asked for the batch of a step and nothing else, so a resumed run gets 
 """
 
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 from palate.core.problems import HealthStop
 from palate.data.loader import Order
 from palate.data.pairs import Pair, PreferencePairs
-from palate.train.batch import Batch, Batches
+from palate.train.batch import Batch, Batches, Rows
 from palate.train.guard import Guard
 
 
 class Feed(Protocol):
     """The batch of each step, as a function of the step, and for rollouts of the weights."""
 
-    def batch(self, number: int) -> Batch:
+    def batch(self, number: int) -> Rows:
         """The pairs of a step, counted from 0; those in quarantine are left out."""
         ...
 
     def dropped(self, number: int) -> list[str]:
         """Ids of the pairs of a step that are in quarantine."""
+        ...
+
+    def told(self, number: int) -> dict[str, Any]:
+        """What the log should say of how a step's batch came about."""
         ...
 
 
@@ -65,6 +69,11 @@ class PairFeed:
         """Ids of the pairs of a step that are in quarantine."""
         ids = [self.pairs[index].id for index in self.order.indices(number)]
         return [name for name in ids if name in self.guard.quarantine]
+
+    def told(self, number: int) -> dict[str, Any]:
+        """Nothing: frozen pairs are what they were."""
+        del number
+        return {}
 
     def _any_pair(self) -> Pair:
         for pair in self.pairs:

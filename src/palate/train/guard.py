@@ -17,6 +17,8 @@ from palate.core.problems import HealthStop
 WINDOW = 20
 # Single accidents happen in honest data of any size; three within twenty steps do not.
 FEWEST = 3
+# Steps running in which everything drawn looked alike to the scorer.
+MOST_IDLE = 20
 
 
 @final
@@ -26,12 +28,13 @@ class Guard:
     Attributes:
         quarantine: Pairs that are no longer trained on, and why.
         skipped: Steps whose update was left out.
+        idle: Steps running that had nothing to learn from, though nothing was broken.
     """
 
     def __init__(self, folder: Path, budget: float) -> None:
         """Start clean. `folder` receives `quarantine.jsonl`."""
         self.quarantine: dict[str, str] = {}
-        self.skipped = 0
+        self.skipped = self.idle = 0
         self._path = folder / "quarantine.jsonl"
         self._budget = budget
         self._window: deque[tuple[int, int, int]] = deque(maxlen=WINDOW)
@@ -62,11 +65,26 @@ class Guard:
                 fix=f"Look at {self._path.name} in the run folder; the last checkpoint is whole.",
             )
 
+    def rest(self, *, idle: bool) -> None:
+        """Note whether a step had nothing to learn from.
+
+        Raises:
+            HealthStop: when it has been so for too long.
+        """
+        self.idle = self.idle + 1 if idle else 0
+        if self.idle >= MOST_IDLE:
+            raise HealthStop(
+                got=f"{self.idle} steps running in which no judgement was clear enough",
+                need="pictures of one prompt that the scorer tells apart",
+                fix="Lower rollout.threshold, draw more rollout.candidates, or ask another scorer.",
+            )
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint has to hold."""
         return {
             "quarantine": dict(self.quarantine),
             "skipped": self.skipped,
+            "idle": self.idle,
             "window": [list(entry) for entry in self._window],
         }
 
@@ -74,7 +92,7 @@ class Guard:
         """Go on where a checkpoint stood; the file is written again to match, each pair once."""
         # What was refused on opening stays refused: there are no rows to train on.
         self.quarantine = {**state["quarantine"], **self.quarantine}
-        self.skipped = int(state["skipped"])
+        self.skipped, self.idle = int(state["skipped"]), int(state.get("idle", 0))
         self._window = deque((tuple(entry) for entry in state["window"]), maxlen=WINDOW)
         if not self._path.is_file():
             return

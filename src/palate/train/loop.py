@@ -16,12 +16,15 @@ from palate.data.pairs import PreferencePairs
 from palate.train.cache import Cache
 from palate.train.changes import settled
 from palate.train.device import choose_device
+from palate.train.drawn import check_rollout
 from palate.train.ending import Result, finish, leave
 from palate.train.export import begin_record
+from palate.train.labels import open_pairs
 from palate.train.log import Event
 from palate.train.opening import check_pairs, open_session
 from palate.train.place import Place, as_event, claim
 from palate.train.run import Run
+from palate.train.selfplay import play
 from palate.train.session import Session, Tell
 from palate.train.signals import Interrupted, Signals
 
@@ -52,10 +55,14 @@ def train(
         Interrupted: after SIGTERM or SIGINT; the run can be resumed.
     """
     tell, run = on_event or _nobody, settled(run)
+    if run.plays:
+        return play(run, out, resume=resume, tell=tell, cache=cache, train=train)
     device = choose_device(run)
-    pairs = None if run.data is None else PreferencePairs.open(Path(run.data))
+    pairs = None if run.data is None else open_pairs(run)
     if pairs is not None:
         check_pairs(run, pairs)
+    if run.rollout is not None:
+        check_rollout(run, run.rollout)
     with claim(run, out, resume=resume, cache=cache) as place:
         backbone = load(
             run.model,

@@ -13,11 +13,14 @@ from palate.data.loader import Order
 from palate.data.pairs import PreferencePairs
 from palate.train.batch import Batches
 from palate.train.cache import Cache
-from palate.train.facts import collect_facts
+from palate.train.drawn import ask_reference, open_retraced, open_studio
+from palate.train.duel import open_duel
+from palate.train.facts import label_pairs
 from palate.train.feed import PairFeed
 from palate.train.guard import FEWEST, Guard
 from palate.train.health import Monitor, ask_of
 from palate.train.inverted import open_inverted
+from palate.train.labels import Scores, own_labels
 from palate.train.log import Event
 from palate.train.noise import Fresh
 from palate.train.place import Place
@@ -26,11 +29,31 @@ from palate.train.session import Session, Tell
 from palate.train.step import Learner, Source
 
 
-def open_noised(
-    run: Run, backbone: Backbone, _cache: Cache, _folder: Path, _pairs: int, _tell: Tell
-) -> Source:
+def open_fresh(run: Run, backbone: Backbone, _cache: Cache) -> Fresh:
     """The source of a run that noises its pictures anew at each visit."""
     return Fresh(streams=Streams(run.seed), path=backbone.path, settings=run.noise)
+
+
+# By the opponent of a round of self-play; everything else noises whatever pictures it has.
+OPPONENTS: dict[str, Callable[[Run, Backbone, Cache], Source]] = {
+    "renoised": open_fresh,
+    "trajectory": open_duel,
+}
+
+
+def open_noised(
+    run: Run, backbone: Backbone, cache: Cache, _folder: Path, _pairs: int, _tell: Tell
+) -> Source:
+    """The source of a run that noises pictures."""
+    opponent = "renoised" if run.selfplay is None else run.selfplay.opponent
+    return OPPONENTS[opponent](run, backbone, cache)
+
+
+def open_steps(
+    run: Run, backbone: Backbone, cache: Cache, _folder: Path, _pairs: int, _tell: Tell
+) -> Source:
+    """The source of a run whose policy draws."""
+    return open_retraced(run, backbone, cache)
 
 
 # By the evidence of a run: how its source is opened, from its settings, the model, the caches and
@@ -38,6 +61,7 @@ def open_noised(
 SOURCES: dict[str, Callable[[Run, Backbone, Cache, Path, int, Tell], Source]] = {
     "noised": open_noised,
     "inverted": open_inverted,
+    "steps": open_steps,
 }
 
 
@@ -82,7 +106,15 @@ def open_session(
         HealthStop: when too many latents or embeddings are broken.
     """
     if pairs is None:
-        raise NotImplementedError("a rollout opens without pairs")
+        return open_drawn(run, place, backbone, cache, tell)
+    scores = Scores(
+        folder=place.cache,
+        device=str(backbone.device),
+        tell=lambda text: tell(Event(kind="cache", text=text)),
+    )
+    known = label_pairs(run, pairs, scores)
+    pairs = known.pairs
+    check_pairs(run, pairs)
     train, held_out = pairs.split(by=run.split.by, held_out=run.split.held_out, seed=run.seed)
     cache.fill(
         backbone,
@@ -92,8 +124,13 @@ def open_session(
         lambda text: tell(Event(kind="cache", text=text)),
         lambda text: tell(Event(kind="warning", text=text)),
     )
-    # The picture side of the model has done its work.
-    backbone.release("vae", "text_encoder")
+    studio = None
+    if run.rollout is not None:
+        studio = open_studio(run, run.rollout, backbone, cache, tell)
+        studio.release()
+    else:
+        # The picture side of the model has done its work.
+        backbone.release("vae", "text_encoder")
     guard = Guard(place.out, run.health.nan_budget)
     refused = {p.id: why for p in pairs if (why := cache.refusal(p, run.pictures)) is not None}
     guard.set_aside(0, refused)
@@ -106,13 +143,20 @@ def open_session(
     )
     streams = Streams(run.seed)
     source = SOURCES[run.evidence](run, backbone, cache, place.cache, len(train), tell)
-    learner = Learner(backbone, run.build_objective(), source, run.plan)
+    own = own_labels(run, streams, backbone.path)
+    learner = Learner(backbone, run.build_objective(), source, run.plan, own)
     batches = Batches(
         cache=cache,
         pictures=run.pictures,
         streams=streams,
         caption_dropout=run.plan.caption_dropout,
-        facts=collect_facts(run, pairs),
+        facts=known.facts,
+    )
+    feed = PairFeed(
+        pairs=train,
+        order=Order(len(train), run.plan.batch, run.seed),
+        batches=batches,
+        guard=guard,
     )
     checked = [pair for pair in held_out if pair.id not in guard.quarantine]
     return Session(
@@ -121,12 +165,7 @@ def open_session(
         learner=learner,
         monitor=Monitor(run, learner, ask_of(run, batches, checked)),
         guard=guard,
-        feed=PairFeed(
-            pairs=train,
-            order=Order(len(train), run.plan.batch, run.seed),
-            batches=batches,
-            guard=guard,
-        ),
+        feed=feed if studio is None else studio.feed(run),
         tell=tell,
         facts={
             "model": {"name": run.model, "digests": dict(backbone.digests)},
@@ -137,6 +176,44 @@ def open_session(
                 "held_out": len(held_out),
                 "summary": pairs.summary(),
             },
+            **({} if studio is None else {"rollout": studio.facts(run)}),
+            "labels": dict(known.about),
+            "cache": {"folder": str(place.cache), **cache.facts()},
+            "device": str(backbone.device),
+        },
+    )
+
+
+def open_drawn(run: Run, place: Place, backbone: Backbone, cache: Cache, tell: Tell) -> Session:
+    """A run without pairs: prompts, a scorer, and what the policy draws.
+
+    Raises:
+        DataError: when no prompt can be used, or the scorer tells nothing apart.
+        SettingError, WeightsError: when the scorer cannot be opened.
+    """
+    assert run.rollout is not None  # a run without data and rollout is refused
+    studio = open_studio(run, run.rollout, backbone, cache, tell)
+    asked = ask_reference(run, studio, tell)
+    studio.release()
+    source = SOURCES[run.evidence](run, backbone, cache, place.cache, 0, tell)
+    learner = Learner(backbone, run.build_objective(), source, run.plan)
+    facts = studio.facts(run)
+    return Session(
+        run=run,
+        place=place,
+        learner=learner,
+        monitor=Monitor(run, learner, asked),
+        guard=Guard(place.out, run.health.nan_budget),
+        feed=studio.feed(run),
+        tell=tell,
+        facts={
+            "model": {"name": run.model, "digests": dict(backbone.digests)},
+            "data": {
+                "digest": facts["digest"],
+                "prompts": len(studio.train),
+                "held_out": len(asked.prompts),
+            },
+            "rollout": facts,
             "cache": {"folder": str(place.cache), **cache.facts()},
             "device": str(backbone.device),
         },

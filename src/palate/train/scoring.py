@@ -6,6 +6,7 @@ Read next: `rollout.py`, which asks them about pictures the policy draws.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from palate.core.problems import SettingError, nearest, require, unknown
 from palate.scorers import Scorer, StepScorer, Timeless
@@ -56,6 +57,28 @@ def open_step_scorer(words: str, *, device: str = "cpu") -> StepScorer:
     if kind in _STEPWISE and which:
         return _STEPWISE[kind](which, device)
     return Timeless(_named(words, _PLAIN, (*_FINISHED, *_UNFINISHED))(which, device))
+
+
+def check_scorer(words: str) -> None:
+    """Refuse words that `open_step_scorer` could not open, without opening anything large.
+
+    Raises:
+        SettingError: for words that name no scorer, or a folder that is not there.
+    """
+    kind, _, which = words.partition(":")
+    if not (kind in _STEPWISE and which):
+        _named(words, _PLAIN, (*_FINISHED, *_UNFINISHED))
+    if kind in _SMALL:
+        _PLAIN[kind](which, "cpu")
+        return
+    # A Hub name looks like owner/name; anything else that is not there is a typing mistake.
+    require(
+        Path(which).expanduser().is_dir()
+        or (kind in _FROM_HUB and not which.startswith(("/", "."))),
+        got=f"scorer {words!r}, a folder that is not there",
+        need="the scorer's folder",
+        fix="Check the path; `palate scorer train` makes scorers of unfinished pictures.",
+    )
 
 
 def _world(part: str, device: str) -> Scorer:
@@ -116,6 +139,8 @@ def _listed(forms: tuple[str, ...]) -> str:
 
 
 _PLAIN: Mapping[str, Callable[[str, str], Scorer]] = {"world": _world, "clip": _clip}
+# Opened in no time, and the ones that may have to be fetched first.
+_SMALL, _FROM_HUB = ("world",), ("clip",)
 _STEPWISE: Mapping[str, Callable[[str, str], StepScorer]] = {
     "steps": _pictures,
     "latent": _latents,

@@ -24,8 +24,11 @@ from palate.train.place import BOARD, HEALTH, Place, enough_room
 from palate.train.run import Run
 from palate.train.start import start_facts
 from palate.train.step import Learner, Outcome
+from palate.train.taken import UNDECIDED
 
 Tell = Callable[[Event], None]
+# Why a step may be left out without anything being broken.
+CALM = ("loss scale lowered", UNDECIDED)
 # What is computed, and may differ in its last digits on another machine.
 PROBED = ("reference_probe", "latents and embeddings")
 
@@ -112,6 +115,7 @@ class Session:
         row = step_row(outcome, number + 1, self.run.health.saturation_logit)
         row["dropped"] = self.feed.dropped(number)
         row["pairs_seen"] = self.pairs_seen
+        row |= self.feed.told(number)
         row["seconds"] = round(time.monotonic() - started, 4)
         if self.learner.halved and not halved:
             text = f"Memory ran out; going on with {self.learner.pairs_at_once} pairs at once, "
@@ -122,8 +126,9 @@ class Session:
         if outcome.culprits or outcome.skipped:
             text = f"step {number + 1}: {outcome.skipped or 'some pairs were not finite'}"
             self.say("warning", f"{text} ({len(outcome.culprits)} pairs set aside).", number + 1)
-        lost = outcome.skipped is not None and outcome.skipped != "loss scale lowered"
-        self.guard.count(seen=len(batch), broken=len(outcome.culprits), skipped=lost)
+        lost = outcome.skipped is not None and outcome.skipped not in CALM
+        self.guard.count(seen=batch.judgements, broken=len(outcome.culprits), skipped=lost)
+        self.guard.rest(idle=outcome.skipped == UNDECIDED)
 
     def check(self, step: int) -> None:
         """Ask the health monitor, and stop if it says so.
@@ -239,6 +244,7 @@ class Session:
         return {
             **{f"model {k}": v for k, v in self.learner.backbone.digests.items()},
             "data": self.facts["data"]["digest"],
+            "rollout": self.facts.get("rollout", {}).get("digest", "none"),
             "reference_probe": self.monitor.probe,
             "latents and embeddings": self.facts["cache"]["used"],
         }

@@ -8,6 +8,7 @@ broken numbers and a full memory both leave weights and optimizer exactly as the
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, TypeVar, final
 
 import torch
@@ -60,14 +61,22 @@ class Learner:
     """The model, its objective and its optimizer, and the one way they move.
 
     Attributes:
+        own: Facts the model supplies itself: name → the noise it is asked at. Its answer is the
+            probability it gives the chosen picture there.
         pairs_at_once: Pairs per forward pass; halved once when memory runs out.
         halved: Whether that has happened.
     """
 
     def __init__(
-        self, backbone: Backbone, objective: Objective, source: Source, plan: Plan
+        self,
+        backbone: Backbone,
+        objective: Objective,
+        source: Source,
+        plan: Plan,
+        own: Mapping[str, Source] = MappingProxyType({}),
     ) -> None:
         """Put a model to work."""
+        self.own = own
         self.backbone = backbone
         self.objective = objective
         self.source = source
@@ -91,7 +100,7 @@ class Learner:
         if broken:
             batch = batch.rows([i for i, name in enumerate(batch.ids) if name not in broken])
         if not len(batch):
-            return Outcome(pairs=0, rate=rate, skipped="no pair was finite", culprits=broken)
+            return Outcome(pairs=0, rate=rate, skipped=batch.nothing, culprits=broken)
         measures = self.or_half(lambda: self._gradients(batch, number))
         found = _culprits(batch, measures["loss"])
         if not bool(torch.isfinite(measures["loss"]).all()):
@@ -170,10 +179,21 @@ class Learner:
 
     def evidence(self, part: Rows, number: int) -> Contrast:
         """What policy, reference and averages say of some rows at a step, counted from 0."""
+        found = self._asked(part, self.source(part), number)
+        own = {name: self._believed(part, source, number) for name, source in self.own.items()}
+        return replace(found, facts={**found.facts, **own}) if own else found
+
+    @torch.no_grad()
+    def _believed(self, part: Rows, source: Source, number: int) -> Tensor:
+        """How probable the policy itself finds it that each chosen picture wins, [b]."""
+        contrast = self._asked(part, source(part), number)
+        return torch.sigmoid(self.objective(contrast).extras["logit"])
+
+    def _asked(self, part: Rows, question: Question, number: int) -> Contrast:
         return denoise(
             self.backbone,
             part,
-            self.source(part),
+            question,
             self.objective.needs,
             step=number,
             progress=number / self.plan.steps,
