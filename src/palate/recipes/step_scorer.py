@@ -94,7 +94,6 @@ def train_step_scorer(
         fix="Choose another name, or remove it first.",
         kind=StateError,
     )
-    started = time.monotonic()
     kept = cache or out.parent / "cache"
     studio = open_studio(data, model, lesson, device=device, cache=kept, tell=tell)
     scorer = KINDS[kind](model, start, lesson.seed, device)
@@ -110,14 +109,14 @@ def train_step_scorer(
     with sole_writer(work / LOCK):
         _claim(work, facts)
         school = _School(scorer, studio, plan, work / STATE, checkpoint_seconds)
-        loss = school.teach(progress)
+        school.teach(progress)
         accuracy = step_accuracy(scorer, studio.showing, list(studio.held_out))
         record = provenance(
             **facts,
             identity=scorer.identity,
-            last_loss=loss,
+            last_loss=school.loss,
             accuracy={name: each.asdict() for name, each in accuracy.items()},
-            seconds=time.monotonic() - started,
+            seconds=school.seconds,
         )
         with new_folder(out) as folder:
             scorer.write(folder)
@@ -172,7 +171,12 @@ def pair_loss(
 
 @final
 class _School:
-    """A scorer, its optimizer, and where both are kept while it is taught."""
+    """A scorer, its optimizer, and where both are kept while it is taught.
+
+    Attributes:
+        loss: The last step's loss.
+        seconds: Spent on steps, over all interruptions.
+    """
 
     def __init__(
         self, scorer: Learned, studio: Studio, plan: Plan, file: Path, every: float
@@ -184,17 +188,19 @@ class _School:
         }
         scorer.network.requires_grad_(True)
         self._optimizer = Optimizer(dict(scorer.network.named_parameters()), plan)
-        self._step = 0
+        self._step, self.loss, self.seconds = 0, float("nan"), 0.0
         if file.is_file():
             self._restore()
 
-    def teach(self, progress: Progress | None) -> float:
-        """Take the steps that are left. Returns the last loss."""
+    def teach(self, progress: Progress | None) -> None:
+        """Take the steps that are left."""
         order = Order(len(self._pairs), self._plan.batch, self._showing.batches.streams.seed)
-        saved, loss = time.monotonic(), float("nan")
+        saved = time.monotonic()
         while self._step < self._plan.steps:
             pairs = [self._pairs[index] for index in order.indices(self._step)]
-            loss = self._descend(pairs, order.visits(self._step))
+            started = time.monotonic()
+            self.loss = self._descend(pairs, order.visits(self._step))
+            self.seconds += time.monotonic() - started
             self._step += 1
             if time.monotonic() - saved > self._every or self._step == self._plan.steps:
                 self._save()
@@ -202,7 +208,6 @@ class _School:
             if progress is not None:
                 progress(self._step, self._plan.steps)
         self._scorer.network.requires_grad_(False)
-        return loss
 
     def _descend(self, pairs: Sequence[Pair], visits: Sequence[int]) -> float:
         """One step down the gradient of the loss."""
@@ -238,11 +243,14 @@ class _School:
     def _save(self) -> None:
         tensors = {f"network/{n}": t for n, t in self._scorer.network.state_dict().items()}
         tensors |= {f"optimizer/{n}": t for n, t in self._optimizer.state().items()}
-        save_weights(self._file, {"step": torch.tensor(self._step), **tensors})
+        tensors["step"] = torch.tensor(self._step)
+        tensors["told"] = torch.tensor([self.loss, self.seconds], dtype=torch.float64)
+        save_weights(self._file, tensors)
 
     def _restore(self) -> None:
         tensors = load_weights(self._file)
         self._step = int(tensors["step"])
+        self.loss, self.seconds = tensors["told"].tolist()
         self._scorer.network.load_state_dict(_under("network/", tensors))
         self._optimizer.load_state(_under("optimizer/", tensors))
 
