@@ -19,9 +19,20 @@ from palate.backbones.backbone import (
     Precision,
     Sizes,
 )
+from palate.backbones.mixture import Mixture
 from palate.core.problems import WeightsError, nearest, require, unknown
 
-__all__ = ["FAMILIES", "Adapter", "Backbone", "Condition", "Precision", "Sizes", "load", "shipped"]
+__all__ = [
+    "FAMILIES",
+    "Adapter",
+    "Backbone",
+    "Condition",
+    "Mixture",
+    "Precision",
+    "Sizes",
+    "load",
+    "shipped",
+]
 
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -54,7 +65,7 @@ def load(
     device: str | torch.device = "cpu",
     precision: Precision = "fp32",
     gradient_checkpointing: bool = False,
-    weights: str | Path | None = None,
+    weights: str | Path | Mixture | None = None,
 ) -> Backbone:
     """Load a model for sampling, or with `train` for training.
 
@@ -65,7 +76,8 @@ def load(
         device: Where the networks live.
         precision: What the denoising network computes in. Autoencoder and text encoders: float32.
         gradient_checkpointing: Recompute activations in the backward pass, to save memory.
-        weights: A result to put on the model: a LoRA file, or the folder of an export.
+        weights: A result to put on the model: a LoRA file, the folder of an export, or a mixture
+            of several. A mixture is drawn from, or exported whole.
 
     Raises:
         SettingError: for settings that do not exist or contradict each other.
@@ -91,7 +103,7 @@ def load(
         device=torch.device(device),
         precision=precision,
         gradient_checkpointing=gradient_checkpointing,
-        weights=None if weights is None else Path(weights),
+        weights=Path(weights) if isinstance(weights, str) else weights,
     )
 
 

@@ -23,6 +23,7 @@ from palate.backbones.backbone import Adapter, Condition, Precision
 from palate.backbones.denoiser import Denoiser
 from palate.backbones.folder import INDEX, Folder, Part
 from palate.backbones.lora import save_adapters
+from palate.backbones.mixture import Mixture
 from palate.backbones.parts import load_network, quiet
 from palate.backbones.policy import Policy, open_policy
 from palate.backbones.schedule import noise_path
@@ -124,7 +125,7 @@ class LatentDiffusion:
         device: torch.device,
         precision: Precision,
         gradient_checkpointing: bool,
-        weights: Path | None,
+        weights: Path | Mixture | None,
     ) -> "LatentDiffusion":
         """Load a folder for sampling or training. Called by `palate.backbones.load`."""
         parts = folder.parts(family.parts)
@@ -266,8 +267,10 @@ def _rules(family: Family, folder: Folder) -> dict[str, Any]:
     return {name: folder.index.get(name, usual) for name, usual in family.rules.items()}
 
 
-def _digest_of(weights: Path) -> str:
+def _digest_of(weights: Path | Mixture) -> str:
     """Digest of the denoiser's trained files, whatever else is in their folder."""
+    if isinstance(weights, Mixture):
+        return digest_json([[_digest_of(path), share] for path, share in weights.parts])
     unet = weights / "unet"
     folder = unet if unet.is_dir() else weights
     files = sorted(folder.glob("*.safetensors")) if weights.is_dir() else [weights]

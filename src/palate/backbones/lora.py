@@ -218,6 +218,23 @@ def fill_adapters(network: UNet2DConditionModel, file: Path) -> None:
     set_peft_model_state_dict(network, theirs, adapter_name=NAME)
 
 
+def fold(network: UNet2DConditionModel) -> None:
+    """Add what the adapters say to the network's own weights, and take the adapters away.
+
+    Raises:
+        WeightsError: when the sum is not finite.
+    """
+    try:
+        network.fuse_lora(safe_fusing=True)
+    except ValueError as error:
+        raise WeightsError(
+            got=f"adapters that cannot be folded into their network: {error}",
+            need="finite weights",
+            fix="Use another checkpoint; this one was saved after a training broke.",
+        ) from error
+    network.unload_lora()
+
+
 def _settings(file: Path) -> dict[str, Any]:
     """The adapter's settings from a file's header; empty where it has none."""
     try:

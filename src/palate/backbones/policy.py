@@ -1,7 +1,7 @@
 """The network that is trained, with whatever was trained before, and the reference behind it.
 
-Four cases, and no fifth: the model alone, with new adapters, with adapters from a file, or a
-wholly trained network from a pipeline folder.
+Five cases, and no sixth: the model alone, with new adapters, with adapters from a file, a wholly
+trained network from a pipeline folder, or a mixture of trainings, which is drawn from only.
 
 Read next: `denoiser.py`, which asks the two.
 """
@@ -21,8 +21,10 @@ from palate.backbones.lora import (
     AdaptersOff,
     attach,
     fill_adapters,
+    fold,
     load_adapters,
 )
+from palate.backbones.mixture import Mixture, mixed
 from palate.backbones.parts import load_network
 from palate.core.files import MANIFEST, damage
 from palate.core.problems import SettingError, WeightsError, require
@@ -39,9 +41,16 @@ class Policy:
 
 
 def open_policy(
-    part: Part, *, adapter: Adapter | None, train: bool, device: torch.device, weights: Path | None
+    part: Part,
+    *,
+    adapter: Adapter | None,
+    train: bool,
+    device: torch.device,
+    weights: Path | Mixture | None,
 ) -> Policy:
     """The network to be trained or sampled, with whatever was trained before put on it."""
+    if isinstance(weights, Mixture):
+        return _mixed(part, weights, adapter=adapter, train=train, device=device)
     file = None if weights is None else _adapter_file(weights)
     if weights is not None and file is None:
         return _from_pipeline(part, weights, adapter=adapter, train=train, device=device)
@@ -87,6 +96,31 @@ def _from_pipeline(
     network = load_network(UNet2DConditionModel, part, device).requires_grad_(train)
     reference = FrozenCopy(lambda: load_network(UNet2DConditionModel, base, device))
     return Policy(network=network, reference=reference, adapted=False)
+
+
+def _mixed(
+    base: Part, mixture: Mixture, *, adapter: Adapter | None, train: bool, device: torch.device
+) -> Policy:
+    """Trainings added up on their base, which is the reference."""
+    require(
+        adapter is None and not train,
+        got="training of a mixture",
+        need="a mixture to draw from",
+        fix="Export it, and give that folder as the model.",
+    )
+    network = load_network(UNet2DConditionModel, base, device)
+    trained = [(_trained(base, path, device), share) for path, share in mixture.parts]
+    network.load_state_dict(mixed(network.state_dict(), trained))
+    reference = FrozenCopy(lambda: load_network(UNet2DConditionModel, base, device))
+    return Policy(network=network, reference=reference, adapted=False)
+
+
+def _trained(base: Part, weights: Path, device: torch.device) -> dict[str, torch.Tensor]:
+    """The weights of a training's network, with its adapters folded in."""
+    policy = open_policy(base, adapter=None, train=False, device=device, weights=weights)
+    if policy.adapted:
+        fold(policy.network)
+    return policy.network.state_dict()
 
 
 def _adapter_file(weights: Path) -> Path | None:

@@ -21,6 +21,7 @@ from palate.train.run import Run
 
 SETTINGS, RECORD = "run.yaml", "record.json"
 LOG, HEALTH, PAIRS, LOCK = "log.jsonl", "health.jsonl", "pairs.jsonl", "lock"
+ROUNDS = "rounds"
 CHECKPOINTS, EXPORT, BOARD, QUARANTINE = "checkpoints", "export", "tensorboard", "quarantine.jsonl"
 
 
@@ -99,9 +100,10 @@ def claim(run: Run, out: Path, *, resume: bool, cache: Path | None = None) -> It
 
 
 def taken(out: Path) -> bool:
-    """Whether something was learned in a folder: there is a checkpoint or a row of the log."""
+    """Whether something was learned in a folder: a checkpoint, a row of the log, or a round."""
     log = out / LOG
-    return any((out / CHECKPOINTS).glob("step-*")) or (log.is_file() and log.stat().st_size > 0)
+    begun = any((out / CHECKPOINTS).glob("step-*")) or any((out / ROUNDS).glob("*"))
+    return begun or (log.is_file() and log.stat().st_size > 0)
 
 
 def enough_room(out: Path, checkpoint_bytes: int) -> None:

@@ -118,11 +118,8 @@ class Run(Strict):
     def with_values(self, values: Mapping[str, Any]) -> "Run":
         """The same run with some settings changed, named as in `from_values`."""
         merged, changes = self.values(), _nested(values, {})
-        chosen = changes.get("objective")
-        if (
-            isinstance(chosen, Mapping)
-            and chosen.get("name", self.objective.name) != self.objective.name
-        ):
+        chosen, now = changes.get("objective"), self.objective.name
+        if isinstance(chosen, Mapping) and chosen.get("name", now) != now:
             # Another method brings its own evidence.
             merged = {k: v for k, v in merged.items() if k not in SOURCES}
         for name, value in changes.items():

@@ -9,7 +9,7 @@ from typing import Any, final
 from palate.core.problems import Problem
 from palate.train.checkpoint import CheckpointState, states
 from palate.train.log import read_rows
-from palate.train.place import CHECKPOINTS, LOCK, LOG, RECORD, SETTINGS
+from palate.train.place import CHECKPOINTS, LOCK, LOG, RECORD, ROUNDS, SETTINGS
 from palate.train.run import Run
 
 
@@ -57,7 +57,7 @@ def read_run(folder: Path) -> RunState:
     steps, objective = 0, "?"
     try:
         run = Run.from_yaml(folder / SETTINGS)
-        steps, objective = run.plan.steps, run.objective.name
+        steps, objective = run.planned_steps, run.objective.name
     except Problem as problem:
         status, sentence = "unreadable", str(problem)
     if status in ("running", "unfinished"):
@@ -69,9 +69,15 @@ def read_run(folder: Path) -> RunState:
         steps=steps,
         objective=objective,
         sentence=sentence,
-        checkpoints=states(folder / CHECKPOINTS),
+        checkpoints=_checkpoints(folder),
         pid=pid,
     )
+
+
+def _checkpoints(folder: Path) -> tuple[CheckpointState, ...]:
+    """The checkpoints of a run, or of the rounds of a self-play."""
+    rounds = sorted((folder / ROUNDS).glob(f"*/*/{CHECKPOINTS}"))
+    return sum(map(states, rounds), states(folder / CHECKPOINTS))
 
 
 def holder(lock: Path) -> int | None:
