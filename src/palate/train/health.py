@@ -170,8 +170,9 @@ class Monitor:
         )(part)
         voices = self._learner.averages.voices()
         contrast = denoise(backbone, part, noise, BOTH, step=self._step, voices=voices)
-        # Noised pictures say nothing of an objective that judges other evidence in this run.
-        judged = self._run.evidence == "noised"
+        # Noised pictures say nothing of an objective that judges other evidence in this run, nor
+        # fixed numbers of one whose facts change with the policy.
+        judged = self._run.evidence == "noised" and not self._learner.own
         found = measure(contrast, self._learner.objective(contrast) if judged else None, BOTH)
         return {**found, "level": noise.level.cpu().double()}
 
