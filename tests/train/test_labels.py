@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palate.core.problems import DataError, SettingError
+from palate.core.problems import DataError
 from palate.data.comparison import compare
-from palate.data.pairs import PreferencePairs
 from palate.data.store import Store
 from palate.data.synthetic import LABELLED_PART, agreement_of
-from palate.train.facts import Scores, calibrated_rewards, collect_facts, fronts, label_pairs
+from palate.train.facts import Scores, calibrated_rewards, fronts, label_pairs
 from palate.train.labels import open_pairs
 from palate.train.log import read_rows
 from palate.train.loop import train
@@ -106,7 +105,7 @@ def test_labelled_pairs_that_were_not_drawn_at_random_are_refused_unless_told(mo
 
 
 def test_a_loser_that_won_elsewhere_in_its_half_of_the_split_is_redeemed(model, tmp_path):
-    """a > b > c for each prompt: b loses once and wins once, c only loses."""
+    """A > b > c for each prompt: b loses once and wins once, c only loses."""
     rows = [
         {"prompt": f"p{i}", "images": images, "agreement": 1.0, "judge": "p", "source": "human"}
         for i in range(4)
@@ -116,7 +115,7 @@ def test_a_loser_that_won_elsewhere_in_its_half_of_the_split_is_redeemed(model, 
     bright = {name: known.pairs.image(name).mean() for pair in known.pairs for name in
               (pair.chosen, pair.rejected)}  # fmt: skip
     for pair in known.pairs:
-        second = 80 < bright[pair.rejected]
+        second = bright[pair.rejected] > 80
         assert known.facts["redeemed"][pair.id] == float(second)
 
 

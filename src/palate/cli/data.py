@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from palate.cli.app import Flag, examples, new_app
 from palate.cli.console import Bar, emit, next_steps, note, say, table
+from palate.cli.part import label_part
 from palate.core.problems import DataError, SettingError, require
 
 # Files by which a folder tells what it is.
@@ -177,6 +178,18 @@ def freeze(store: Path, out: Path, /, *, json: Flag = False) -> None:
         f"{made.prompts:,} prompts, {made.pictures:,} pictures, digest {made.digest[:12]}"
     )
     next_steps(f"palate data show {out}", _train(out))
+
+
+data.command(
+    label_part,
+    help_epilogue=examples(
+        """
+        palate data label-part my-pairs few-labels --scorer world:vividness --temperature 10
+        palate data label-part my-pairs few-labels --share 0.1 --scorer clip:MODEL-FOLDER
+        palate data label-part my-pairs both-labels --share 1 --scorer world
+        """
+    ),
+)
 
 
 def _guess(path: str) -> str:

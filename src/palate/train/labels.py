@@ -117,6 +117,7 @@ def relabel(
     scorer = scores.open(run.labels.scorer)
     once = [each.pair for each in side_by_side(pairs)]
     said = scores.of(scorer, pairs, once)
+    judge = f"{scorer.name} {digest_json(scorer.identity)[:12]} at {run.labels.temperature:g}"
     kept: list[Pair] = []
     turned = 0
     for pair in once:
@@ -124,7 +125,7 @@ def relabel(
         if best is None or other is None or best == other:
             continue
         agreement = agreement_of(best - other, run.labels.temperature)
-        signed = replace(pair, judge=f"{scorer.name} {scorer.identity[:12]}", source="scorer")
+        signed = replace(pair, judge=judge, source="scorer")
         kept.append(toward(signed, agreement))
         turned += kept[-1].chosen != pair.chosen
     require(
