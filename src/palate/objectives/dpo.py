@@ -36,7 +36,7 @@ class DPO(Objective):
     title: ClassVar[str] = "Diffusion-DPO"
     paper: ClassVar[str] = "arXiv:2311.12908"
     year: ClassVar[int] = 2023
-    needs: ClassVar[Needs] = Needs(reference=True)
+    needs: ClassVar[Needs] = Needs(reference=True, evidence=("noised", "inverted", "steps"))
 
     def __post_init__(self) -> None:
         require(

@@ -10,6 +10,7 @@ Read next: `dpo.py`, which trains the positive half.
 
 import math
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, final
 
 from palate.core.contrast import Contrast, Verdict
@@ -34,7 +35,14 @@ class NPO(Objective):
     title: ClassVar[str] = "Diffusion-NPO"
     paper: ClassVar[str] = "arXiv:2505.11245"
     year: ClassVar[int] = 2025
-    needs: ClassVar[Needs] = Needs(reference=True, evidence=("noised", "inverted", "steps"))
+    needs: ClassVar[Needs] = Needs(
+        reference=True,
+        evidence=("noised", "inverted", "steps"),
+        # It is meant to denoise chosen pictures worse: these would be findings elsewhere.
+        settings=MappingProxyType(
+            {"health.ignore": ("winner-drift", "loser-worse", "labels-swapped")}
+        ),
+    )
 
     def __post_init__(self) -> None:
         positive("beta", self.beta, "Use 1000 for SD 1.5 or 4000 for SDXL.")
