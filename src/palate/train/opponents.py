@@ -93,15 +93,16 @@ class Opponents:
 
     def _draw(self, store: Store) -> None:
         """One opponent for every winner that has none yet."""
-        winners = list(dict.fromkeys((pair.prompt, pair.chosen) for pair in self.pairs))
+        # Sorted: the order of the data depends on the losers, which are not read.
+        winners = sorted({(pair.prompt, pair.chosen) for pair in self.pairs})
         blocks = [winners[i : i + BLOCK] for i in range(0, len(winners), BLOCK)]
         done = {(row.prompt, row.images[0].sha256) for row in store.rows()}
-        self._say(f"{len(winners)} opponents to draw, {len(done)} of them drawn already.")
 
         def noticed(name: str) -> None:
             self._say(f"{name}: finishing these pictures. Again to leave at once.")
 
         with Signals(noticed) as signals, store.writing():
+            self._say(f"{len(winners)} opponents to draw, {len(done)} of them drawn already.")
             for number, block in enumerate(blocks):
                 # A block is drawn whole or not at all: its pictures do not depend on interruptions.
                 if not done.issuperset(block):
