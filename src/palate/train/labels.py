@@ -25,7 +25,7 @@ from palate.train.noise import Fresh
 from palate.train.run import Run
 from palate.train.scoring import open_scorer
 
-ROOM, AT_ONCE = "scores", 64
+ROOM, AT_ONCE, TOLD_EVERY = "scores", 64, 16
 # By `labels.synthetic`: which facts the model answers for itself.
 OWN: Mapping[str, tuple[str, ...]] = {"data": (), "self": ("synthetic",)}
 # Of a picture with its prompt: (prompt, picture) → score.
@@ -92,7 +92,9 @@ class Scores:
                 pairs.images([name for _, name in few]), [text for text, _ in few]
             )
             known |= dict(zip(few, map(float, answers), strict=True))
-            self.tell(f"{scorer.name}: {start + len(few):,} of {len(fresh):,} pictures scored.")
+            done = start + len(few)
+            if done == len(fresh) or (start // AT_ONCE + 1) % TOLD_EVERY == 0:
+                self.tell(f"{scorer.name}: {done:,} of {len(fresh):,} pictures scored.")
         if fresh:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, [[text, name, repr(score)] for (text, name), score in known.items()])
