@@ -268,8 +268,9 @@ def open_inverted(
     route = Route(grid=grid, guidance=settings.guidance, empty=empty, renoise=settings.renoise)
     visits = settings.visits or len(places_of(backbone.path, grid, run.noise))
     asked = visits * (1 if empty is None else 2)
-    text = f"Inversion over {len(grid)} levels by the {settings.by}: a pair takes about {asked} "
-    tell(Event(kind="open", text=f"{text}times the memory of one that is noised."))
+    much = "as much memory as" if asked == 1 else f"about {asked} times the memory of"
+    text = f"Inversion over {len(grid)} levels by the {settings.by}: a pair takes {much} one "
+    tell(Event(kind="open", text=f"{text}that is noised."))
     leaders: dict[str, Callable[[], Leader]] = {
         "policy": lambda: Led(backbone=backbone, route=route),
         "reference": lambda: _kept(run, backbone, cache, folder, pairs, route, tell),

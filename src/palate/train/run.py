@@ -120,8 +120,9 @@ class Run(Strict):
         merged, changes = self.values(), _nested(values, {})
         chosen, now = changes.get("objective"), self.objective.name
         if isinstance(chosen, Mapping) and chosen.get("name", now) != now:
-            # Another method brings its own evidence.
+            # Another method brings its own evidence, and settings of its own.
             merged = {k: v for k, v in merged.items() if k not in SOURCES}
+            _reopen(merged, self.objective.name, str(chosen["name"]))
         for name, value in changes.items():
             old = merged.get(name)
             if name == "objective" and isinstance(value, Mapping) and "name" in value:
@@ -344,6 +345,20 @@ def _with_method(nested: dict[str, Any]) -> dict[str, Any]:
         if isinstance(inner, dict) and rest not in inner:
             found[top] = {**inner, rest: value}
     return found
+
+
+def _reopen(values: dict[str, Any], before: str, after: str) -> None:
+    """Leave open again what a method brought, and what the next one brings where it is default."""
+    brought = {name: OBJECTIVES.named(name).needs.settings for name in (before, after)
+               if name in OBJECTIVES}  # fmt: skip
+    for path in {path for settings in brought.values() for path in settings}:
+        top, _, rest = path.partition(".")
+        group = values.get(top)
+        if not isinstance(group, dict) or rest not in group:
+            continue
+        usual = GROUPS[top].model_fields[rest].get_default(call_default_factory=True)
+        if group[rest] in (usual, brought.get(before, {}).get(path, usual)):
+            del group[rest]
 
 
 def _unknown_top(path: str, lines: Lines) -> SettingError:
