@@ -1,0 +1,23 @@
+"""`palate data label-part`, from an imported snapshot to one that a training accepts."""
+
+
+def test_few_labels_of_people_beside_many_of_a_machine(palate, snapshot, tmp_path):
+    """Thirty pairs, ties included; a quarter of them, 7.5, is 8."""
+    out = tmp_path / "few"
+    words = ("data", "label-part", snapshot, out)
+    made = palate(*words, "--scorer", "world:vividness", "--temperature", "10", "--json")
+    assert made.code == 0, made.err
+    assert (made.json["pairs"], made.json["people"], made.json["machine"]) == (30, 8, 30)
+    shown = palate("data", "show", out, "--json").json
+    assert shown["sources"]["scorer"] >= 20
+    again = palate(*words)
+    assert again.code == 5
+    assert "exists" in again.err
+
+
+def test_a_negative_temperature_or_an_unknown_scorer_is_refused(palate, snapshot, tmp_path):
+    words = ("data", "label-part", snapshot, tmp_path / "out")
+    assert palate(*words, "--scorer", "world", "--temperature", "-1").code == 2
+    wrong = palate(*words, "--scorer", "wurld")
+    assert wrong.code == 2
+    assert "world" in wrong.err
