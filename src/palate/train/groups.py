@@ -99,7 +99,9 @@ class Plan(Strict):
 
     group: ClassVar[str] = "plan"
     steps: int = Field(default=200, ge=1, description="optimizer steps")
-    batch: int = Field(default=16, ge=1, description="pairs per optimizer step")
+    batch: int = Field(
+        default=16, ge=1, description="pairs per optimizer step; for a rollout, prompts"
+    )
     micro_batch: int | None = Field(
         default=None,
         ge=1,
