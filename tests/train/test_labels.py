@@ -253,11 +253,17 @@ def test_a_pair_whose_winner_another_picture_beats_is_not_kept(model, brightness
     [
         ("dpo", {"labels.synthetic": "self"}, "an objective that reads synthetic"),
         ("kto", {"labels.scorers": ["world"]}, "an objective that reads reward_gap"),
+        ("dedpo", {"labels.scorer": "world"}, "beside the machine's, not under them"),
     ],
 )
 def test_labels_that_an_objective_does_not_read_are_refused(model, data, method, more, message):
     with pytest.raises(SettingError, match=message):
         open_pairs(settings(model, data, method, **more))
+
+
+def test_labels_of_pairs_that_nobody_gives_are_refused():
+    with pytest.raises(SettingError, match="labels of pairs without data"):
+        Run.from_values({"model": "shipped", "objective.name": "spo", "labels.scorer": "world"})
 
 
 def test_the_model_labels_itself_at_a_noise_of_its_own():

@@ -39,6 +39,19 @@ def open_pairs(run: Run) -> PreferencePairs:
         SettingError: when labels are asked for that the objective does not read.
         DataError: when the folder is no snapshot or is damaged.
     """
+    check_labels(run)
+    pairs = PreferencePairs.open(Folder(str(run.data)))
+    if run.labels.scorer is None and not run.labels.scorers:
+        return pairs
+    return pairs.relabelled([each.pair for each in side_by_side(pairs)])
+
+
+def check_labels(run: Run) -> None:
+    """Refuse labels that the objective does not read, or that would cover what it reads.
+
+    Raises:
+        SettingError: with the setting.
+    """
     name, facts = run.objective.name, OBJECTIVES.named(run.objective.name).needs.facts
     asked = {f"labels.synthetic={run.labels.synthetic}": OWN[run.labels.synthetic]}
     asked |= {"labels.scorers": ("reward_gap",) if run.labels.scorers else ()}
@@ -49,10 +62,13 @@ def open_pairs(run: Run) -> PreferencePairs:
             need=f"an objective that reads {' and '.join(wanted)}",
             fix="Remove the setting; to relabel pairs for any objective, use labels.scorer.",
         )
-    pairs = PreferencePairs.open(Folder(str(run.data)))
-    if run.labels.scorer is None and not run.labels.scorers:
-        return pairs
-    return pairs.relabelled([each.pair for each in side_by_side(pairs)])
+    require(
+        run.labels.scorer is None or "synthetic" not in facts,
+        got=f"labels.scorer={run.labels.scorer} with objective {name}",
+        need="people's labels beside the machine's, not under them",
+        fix="Put the machine's into the data: palate data label-part "
+        f"{run.data} OUT --scorer {run.labels.scorer}",
+    )
 
 
 @final

@@ -216,6 +216,12 @@ class Run(Strict):
             need="the folder of a frozen snapshot",
             fix="Add data (--data my-pairs); `palate data freeze` makes one.",
         )
+        require(
+            self.data is not None or self.labels == LabelSettings(),
+            got="labels of pairs without data",
+            need="data for a machine to label; what a rollout draws is judged by rollout.scorer",
+            fix="Leave the group labels out, or add data.",
+        )
         if self.inversion is not None:
             self._repeatable(self.inversion)
         return self
