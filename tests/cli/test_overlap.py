@@ -16,6 +16,14 @@ def test_a_run_and_its_export_lead_to_the_prompts_of_its_data(tmp_path):
     assert trained_prompts(out) == trained_prompts(out / "export") == expected
 
 
+def test_a_run_that_drew_for_prompts_leads_to_those_it_learned_from(tmp_path):
+    words = tmp_path / "prompts.txt"
+    words.write_text("".join(f"prompt {i}\n" for i in range(20)))
+    made = {"model": "m", "objective.name": "d3po", "rollout.prompts": str(words)}
+    (tmp_path / "run.yaml").write_text(Run.from_values(made).to_yaml())
+    assert trained_prompts(tmp_path) == frozenset(f"prompt {i}" for i in range(18))
+
+
 def test_without_a_run_or_its_data_nobody_knows(tmp_path):
     assert trained_prompts(tmp_path) is None
     (tmp_path / "run.yaml").write_text(

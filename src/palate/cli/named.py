@@ -11,6 +11,7 @@ from palate.backbones.sample import Sampler
 from palate.core.problems import DataError, SettingError, StateError, require
 from palate.data.pairs import PreferencePairs
 from palate.scorers.scorer import Scorer
+from palate.train.prompts import apart
 from palate.train.run import Run
 from palate.train.scoring import open_scorer
 from palate.world import TASTE_PARTS
@@ -102,19 +103,21 @@ def trained(weights: Path, model: str | None) -> tuple[str, Path | None]:
 
 
 def trained_prompts(weights: Path) -> frozenset[str] | None:
-    """The prompts of the data that a run, or an export within it, was trained with.
+    """The prompts that a run, or an export within it, was trained with: its data's, or its own.
 
-    None where there is no run, or its data is not there any more.
+    None where there is no run, or its data or prompts are not there any more.
     """
     folders = [weights, *list(weights.parents)[:2]]
     run = next((folder / RUN_FILE for folder in folders if (folder / RUN_FILE).is_file()), None)
-    data = None if run is None else Run.from_yaml(run).data
-    if data is None:
+    if run is None:
         return None
+    made = Run.from_yaml(run)
     try:
-        return frozenset(PreferencePairs.open(Path(data)).prompts)
+        learned = [] if made.data is None else PreferencePairs.open(Path(made.data)).prompts
+        drawn = [] if made.rollout is None else apart(made.rollout.prompts, 1)[0]
     except DataError:
         return None
+    return frozenset((*learned, *drawn)) or None
 
 
 def scorers_of(names: list[str]) -> list[Scorer]:
