@@ -13,7 +13,8 @@ def test_minority_scores_are_kept_pair_by_pair_and_cut_back_on_resuming(run, cac
     """Broken off after step 3, saved after step 2: rows of step 3 are there, and made again."""
     chosen = run.with_values(
         {"objective.name": "adaptive-dpo", "objective.warm_up": 1, "plan.steps": 4,
-         "plan.save_every": 2, "plan.health_every": 3}
+         "plan.save_every": 2, "plan.health_every": 100,
+         "health.draws": 1, "health.pairs": 2}
     )  # fmt: skip
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(chosen, whole, cache=cache)

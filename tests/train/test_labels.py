@@ -26,6 +26,7 @@ from palate.train.run import Run
 from palate.train.step import Learner
 from train.conftest import picture, small_run
 from train.micro import Given, Micro, batch
+from train.test_resume import CutError, same_run, stop_after
 
 
 class Brightness:
@@ -325,3 +326,17 @@ def test_a_run_learns_with_facts_of_its_own(model, cache, tmp_path, which):
     assert all(math.isfinite(row["loss"]) for row in rows)
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     assert set(record["labels"]) >= about
+
+
+@SLOW
+def test_a_resumed_run_that_labels_itself_has_the_bits_of_one_that_never_stopped(
+    model, cache, tmp_path
+):
+    more = {"labels.synthetic": "self", "plan.steps": 4, "plan.save_every": 1, "plan.keep_last": 9}
+    run = settings(model, both_labelled(tmp_path), "dedpo", **more)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(run, whole, cache=cache)
+    with pytest.raises(CutError):
+        train(run, broken, cache=cache, on_event=stop_after(2))
+    train(run, broken, cache=cache, resume=True)
+    same_run(whole, broken)
