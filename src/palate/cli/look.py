@@ -16,6 +16,7 @@ from palate.cli.named import (
     EXPORT,
     RUN_FILE,
     Drawing,
+    Opposition,
     scorers_of,
     trained,
     trained_prompts,
@@ -33,7 +34,8 @@ from palate.train.prompts import prompts_of
 _LIST = Parameter(negative=(), consume_multiple=False)
 Drawn = Annotated[Drawing, Parameter(name="*")]
 _EVALUATION = "evaluation"
-_AS_USUAL = Drawing()
+Against = Annotated[Opposition, Parameter(name="*")]
+_AS_USUAL, _NOTHING = Drawing(), Opposition()
 
 sample = new_app(
     "sample",
@@ -43,6 +45,7 @@ sample = new_app(
         palate sample "a large red circle on the left of a white background" \\
             --out pictures
         palate sample --weights runs/first --prompts world:held-out:12 --out after
+        palate sample --negative runs/negative --prompts world:held-out:12 --out away
         palate sample --model ~/models/stable-diffusion-v1-5 --prompts prompts.txt \\
             --steps 30 --guidance 7.5 --device cuda --out sd15
         """
@@ -81,6 +84,7 @@ def draw_pictures(
     prompts: str | None = None,
     each: int = 1,
     drawing: Drawn = _AS_USUAL,
+    against: Against = _NOTHING,
 ) -> None:
     """Draw pictures from a model.
 
@@ -96,6 +100,7 @@ def draw_pictures(
         prompts: A file with one prompt a line, or world:held-out:COUNT.
         each: Pictures per prompt.
         drawing: How to draw.
+        against: What is guided away from.
     """
     wanted = [*texts, *(prompts_of(prompts)[0] if prompts else [])]
     require(
@@ -104,8 +109,8 @@ def draw_pictures(
         need="at least one prompt, and one picture of each",
         fix="Write one in quotes, or add --prompts FILE.",
     )
-    base, result = trained(weights, model) if weights else (model or "shipped", None)
-    backbone = drawing.open(base, result)
+    base, result = trained(weights, model) if weights else (against.base(model), None)
+    backbone = against.open(drawing, base, result)
     names = [(prompt, index) for prompt in wanted for index in range(each)]
     size = None if drawing.size is None else (drawing.size, drawing.size)
     noise = starting_noise(backbone, names, drawing.seed, size)
@@ -113,6 +118,7 @@ def draw_pictures(
         drawn = draw(backbone, [n[0] for n in names], noise, drawing.sampler, 32, bar.at).numpy()
     facts = {
         "model": {"name": base, "weights": result, "digests": dict(backbone.digests)},
+        "negative": against.facts(),
         "drawing": {
             "seed": drawing.seed,
             "steps": drawing.steps,
@@ -141,6 +147,7 @@ def ask(
     labelled_by: Annotated[list[str] | None, _LIST] = None,
     json: Flag = False,
     drawing: Drawn = _AS_USUAL,
+    against: Against = _NOTHING,
 ) -> None:
     """Compare two models on the same prompts and the same noise.
 
@@ -159,9 +166,16 @@ def ask(
         labelled_by: A scorer whose opinion also made the training labels.
         json: Print the result as JSON and nothing else on stdout.
         drawing: How both models draw.
+        against: What the model after is guided away from.
     """
     scorers = scorers_of(scorer)
     wanted, known = prompts_of(prompts)
+    require(
+        against.negative is None or out is not None,
+        got="--negative without --out",
+        need="a folder of its own: this is not an evaluation of the run alone",
+        fix="Add for example --out runs/asked",
+    )
     folder = _evaluation_folder(out, after)
     base, result = trained(after, before)
     plan = Plan(
@@ -176,7 +190,7 @@ def ask(
         held_out=held_out or known,
         labelled_by=tuple(labelled_by or ()),
     )
-    old, new = drawing.open(before or base, None), drawing.open(base, result)
+    old, new = drawing.open(before or base, None), against.open(drawing, base, result)
     register = folder.with_name(f"{folder.name}-plan.json")
     with Bar("pictures") as bar:
 

@@ -6,7 +6,8 @@ from typing import final
 
 import torch
 
-from palate.backbones import Backbone, load
+from palate.backbones import Backbone, Mixture, load
+from palate.backbones.opposed import Opposed
 from palate.backbones.sample import Sampler
 from palate.core.problems import DataError, SettingError, StateError, require
 from palate.data.pairs import PreferencePairs
@@ -55,6 +56,60 @@ class Drawing:
             device=device_named(self.device),
             precision=self.precision,  # pyright: ignore[reportArgumentType] - load checks it
         )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Opposition:
+    """What is guided away from.
+
+    Args:
+        negative: A run of npo, or its export; it answers the empty prompt in guidance.
+        negative_share: How much of the negative training to use (b).
+        positive_share: How much of the positive training to add to the negative model (a).
+    """
+
+    negative: Path | None = None
+    negative_share: float = 1.0
+    positive_share: float = 0.0
+
+    def base(self, model: str | None) -> str:
+        """The model that is drawn with, where no training of it is named."""
+        return model or ("shipped" if self.negative is None else trained(self.negative, None)[0])
+
+    def open(self, drawing: Drawing, model: str, weights: Path | None) -> Backbone:
+        """Load a model, guided away from the negative one where there is one.
+
+        What the negative training changed is put on this model, whichever it was trained from.
+
+        Raises:
+            SettingError: when the positive training to be added is not there.
+        """
+        positive = drawing.open(model, weights)
+        if self.negative is None:
+            return positive
+        require(
+            self.positive_share == 0 or weights is not None,
+            got=f"--positive-share {self.positive_share:g} without a positive training",
+            need="the run that is drawn with",
+            fix="Name it, or leave --positive-share out.",
+        )
+        parts = [(trained(self.negative, model)[1] or self.negative, self.negative_share)]
+        parts += [(weights, self.positive_share)] if weights and self.positive_share else []
+        negative = load(
+            model,
+            weights=Mixture(parts=tuple(parts)),
+            device=device_named(drawing.device),
+            precision=drawing.precision,  # pyright: ignore[reportArgumentType] - load checks it
+        )
+        return Opposed(positive, negative)
+
+    def facts(self) -> dict[str, object] | None:
+        """For the record of what was drawn."""
+        if self.negative is None:
+            return None
+        shares = {"negative_share": self.negative_share, "positive_share": self.positive_share}
+        return {"name": str(self.negative), **shares}
 
 
 def trained(weights: Path, model: str | None) -> tuple[str, Path | None]:
