@@ -67,6 +67,7 @@ def test_a_drawing_run_is_refused_before_weights_are_loaded(tmp_path):
         ({"rollout.scorer": "wrld"}, "Did you mean world"),
         ({"rollout.scorer": f"latent:{tmp_path / 'none'}"}, "palate scorer train"),
         ({"rollout.prompts": str(tmp_path / "none.txt")}, "No such file"),
+        ({"plan.caption_dropout": 0.2}, "guided steps ask about the empty prompt anyway"),
     ):
         with pytest.raises((SettingError, DataError), match=words):
             train(run.with_values(change), tmp_path / "run")

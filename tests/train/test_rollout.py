@@ -369,3 +369,19 @@ def test_steps_cannot_be_judged_without_the_reference(backbone):
     question = learner_of(backbone, **FINAL).source(steps)
     with pytest.raises(SettingError, match="ratio of policy to reference"):
         question.branches(question.ask(backbone, 2), None)
+
+
+class Cramped(Micro):
+    """Has room for few rows at once."""
+
+    def predict(self, noisy, level, condition):
+        if len(noisy) > 8:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return super().predict(noisy, level, condition)
+
+
+def test_memory_that_runs_out_while_drawing_is_said_with_its_cure():
+    backbone = Cramped(torch.float32)
+    with pytest.raises(HealthStop, match=r"--rollout\.at_once 4"):
+        feed_of(backbone, **FINAL).batch(0)
+    assert len(feed_of(backbone, **FINAL, at_once=4).batch(0)) == 4 * STEPS

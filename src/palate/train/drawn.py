@@ -42,8 +42,15 @@ def check_rollout(run: Run, rollout: RolloutSettings) -> None:
     """Refuse prompts and scorers that cannot be used, before any weight is loaded.
 
     Raises:
-        DataError, SettingError: as reading the prompts and naming the scorer do.
+        DataError, SettingError: as reading the prompts and naming the scorer do, and for a
+            setting that a rollout would not see.
     """
+    require(
+        run.plan.caption_dropout == 0,
+        got=f"plan.caption_dropout={run.plan.caption_dropout} with a rollout",
+        need="0: guided steps ask about the empty prompt anyway",
+        fix="Use plan.caption_dropout=0.",
+    )
     apart(rollout.prompts, run.health.pairs)
     check_scorer(rollout.scorer)
 
