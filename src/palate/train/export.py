@@ -107,8 +107,7 @@ def card(record: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         "",
         f"- Base model: {run['model']}",
         *[f"  - {name}: sha256 {digest}" for name, digest in model.get("digests", {}).items()],
-        f"- Data: {_amount(data)}, "
-        f"digest {data.get('digest', UNKNOWN)}",
+        f"- Data: {_amount(data)}, digest {data.get('digest', UNKNOWN)}",
         f"- Data licence: {data.get('licence', UNKNOWN)}",
         f"- Method: {run['objective']['name']} {_settings(run['objective'])}",
         *([f"- Beta: {record['beta_convention']}"] if "beta" in run["objective"] else []),
