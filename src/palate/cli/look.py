@@ -45,7 +45,7 @@ sample = new_app(
         palate sample "a large red circle on the left of a white background" \\
             --out pictures
         palate sample --weights runs/first --prompts world:held-out:12 --out after
-        palate sample --negative runs/negative --prompts world:held-out:12 --out away
+        palate sample --negative runs/npo --prompts world:held-out:12 --out away
         palate sample --model ~/models/stable-diffusion-v1-5 --prompts prompts.txt \\
             --steps 30 --guidance 7.5 --device cuda --out sd15
         """
