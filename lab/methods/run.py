@@ -56,6 +56,11 @@ COMMON: dict[str, Any] = {
     "health.stop": False,
 }
 QUARTER = 500.0
+ROLLOUT: dict[str, Any] = {
+    "plan.batch": 4,
+    "rollout.steps": 10,
+    "rollout.guidance": 2.0,
+}
 # What differs from COMMON and from the method's own published settings, and why.
 OWN: dict[str, dict[str, Any]] = {
     "dpo": {"objective.beta": QUARTER},
@@ -77,6 +82,30 @@ OWN: dict[str, dict[str, Any]] = {
     "flow-dpo": {"objective.beta": 25.0},
     "dedpo": {"objective.beta": QUARTER},
     "sft": {},
+    # The way to noise in 20 levels instead of 80, two of them judged per update, unguided: what
+    # one core can do. The ways of the reference are computed once for all seeds.
+    "inversion-dpo": {
+        "objective.beta": QUARTER,
+        "inversion.steps": 20,
+        "inversion.visits": 2,
+        "inversion.guidance": 1.0,
+        "inversion.weight": "uniform",
+    },
+    "inpo": {"objective.beta": QUARTER},
+    # Its labels come from a scorer, here the true reward: cleaner than what the others read.
+    "smpo": {"objective.beta": QUARTER / 10, "labels.scorer": "world"},
+    # Two rounds of half the steps; opponents drawn as everything here is (recipes/pairs.py).
+    "spin": {
+        "objective.beta": QUARTER,
+        "selfplay.iterations": 2,
+        "selfplay.steps": [STEPS // 2, STEPS // 2],
+        "selfplay.sampling_steps": 8,
+        "selfplay.guidance": 2.0,
+    },
+    # Pictures are drawn in ten steps at the guidance of everything here; four prompts an update.
+    "d3po": {**ROLLOUT},
+    "spo": {**ROLLOUT, "rollout.skip_first": 2},
+    "lpo": {**ROLLOUT, "rollout.scorer": "latent:" + os.environ.get("LATENT_SCORER", "latent")},
 }
 
 
