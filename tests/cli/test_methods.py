@@ -1,23 +1,57 @@
 """The table of methods, their pages, and β from anyone's convention."""
 
+from palate.cli import console
 from palate.objectives import OBJECTIVES
-from palate.objectives.pages import HEADINGS, evidence, needs, page
+from palate.objectives.cost import relative
+from palate.objectives.pages import HEADINGS, evidence, needs, needs_briefly, page
 
 
-def test_the_table_names_every_method_with_its_paper_and_year(palate):
+def test_the_table_names_every_method_with_its_paper_year_and_cost(palate):
     text = palate("methods").out
+    lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     for objective in OBJECTIVES:
-        assert f"{objective.title}" in text
-        assert objective.paper in text
-        assert str(objective.year) in text
+        # Where the paper is no number, its kind stands on a line of its own.
+        where, _, name = objective.paper.partition(":")
+        assert (objective.paper if where == "arXiv" else where) in lines[objective.name]
+        assert name in text
+        assert f" {objective.year} " in lines[objective.name]
+        assert f" {relative(objective):.3g}× " in lines[objective.name]
 
 
-def test_json_is_a_list_of_objects_with_name_paper_needs_and_evidence(palate):
+def test_the_table_fits_a_terminal_of_80_columns_without_breaking_a_word(monkeypatch, palate):
+    monkeypatch.setattr(console, "_PLAIN_WIDTH", 80)
+    text = palate("methods").out
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    words = set(text.split())
+    for objective in OBJECTIVES:
+        assert objective.name in words
+        assert objective.paper.removeprefix("github:") in words
+        assert set(needs_briefly(objective).split()) <= words
+        assert set(evidence(objective).split()) <= words
+
+
+def test_json_is_a_list_of_objects_with_name_paper_needs_cost_and_evidence(palate):
     rows = palate("methods", "--json").json
     assert [row["name"] for row in rows] == [objective.name for objective in OBJECTIVES]
     assert all(row["paper"] and row["evidence"] and row["needs"]["labels"] for row in rows)
+    assert all(row["title"] and row["year"] and row["needs_in_words"] for row in rows)
     assert rows[1]["needs"]["reference"] is True
     assert rows[0]["needs"]["reference"] is False
+    # Two pictures: policy forward and back, reference forward. 2 + 2 · 2 + 2 = 8; alone 1 + 2 = 3.
+    assert rows[1]["cost"] == {
+        "learned": 2, "backward": 2, "asked": 2, "once": 0, "relative": 1.0, "relative_once": 0.0
+    }  # fmt: skip
+    assert rows[0]["cost"]["relative"] == 3 / 8
+
+
+def test_every_method_has_a_published_run_and_its_page_names_it(palate):
+    table = palate("methods", "--recipes")
+    rows = palate("methods", "--recipes", "--json").json
+    assert {row["method"] for row in rows} == set(OBJECTIVES.names)
+    for row in rows:
+        assert row["name"] in table.out
+        assert f"`{row['name']}`" in palate("methods", row["method"]).out
+        assert row["settings"]["objective.name"] == row["method"]
 
 
 def test_every_page_has_the_six_headings_in_order_and_reads_its_facts_from_the_class(palate):

@@ -71,7 +71,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     grid = Table(title=title or None, box=None, title_justify="left", pad_edge=False)
     cells = [[str(cell) for cell in row] for row in rows]
     for place, column in enumerate(columns):
-        longest = max((len(row[place]) for row in cells), default=0)
+        longest = max((len(line) for row in cells for line in row[place].split("\n")), default=0)
         grid.add_column(column, overflow="fold", no_wrap=longest <= _SHORT)
     for row in cells:
         grid.add_row(*(Text(cell) for cell in row))

@@ -1,13 +1,16 @@
 """One page per objective, always under the same six headings.
 
 A page is Markdown beside this file. What an objective needs and what its loss starts at are not
-written in the page but read from the class, so that neither can drift.
+written in the page but read from the class, so that neither can drift; what a step costs is read
+from what was counted.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from palate.core.problems import DataError
 from palate.objectives.base import Objective
+from palate.objectives.cost import in_words
 
 HEADINGS = (
     "The idea",
@@ -27,6 +30,16 @@ _NEEDS = {
     "generation": ("pictures drawn by the policy", ""),
     "scorer": ("a scorer", ""),
 }
+# The same for a table, where what nearly all need is not said.
+_BRIEFLY = {
+    "reference": ("reference", ""),
+    "rejected": ("", "chosen only"),
+    "averages": ("averages", ""),
+    "facts": ("facts", ""),
+    "whole_batch": ("whole step", ""),
+    "generation": ("drawing", ""),
+    "scorer": ("scorer", ""),
+}
 _EVIDENCE = {
     "noised": "noised pictures",
     "inverted": "pictures led back to noise",
@@ -34,24 +47,39 @@ _EVIDENCE = {
 }
 
 
-def page(objective: type[Objective]) -> str:
+def page(objective: type[Objective], recipes: Sequence[str] = ()) -> str:
     """The whole page of an objective, as Markdown.
+
+    Args:
+        objective: The method.
+        recipes: Published runs of it, to be named after its settings.
 
     Raises:
         DataError: when the page is missing.
     """
     text = _text(objective).replace("{needs}", needs(objective))
-    head = f"# {objective.title} (`{objective.name}`)\n\n{objective.paper}, {objective.year}\n\n"
-    return head + text.replace("{at_init}", at_init(objective)).strip() + "\n"
+    text = text.replace("{at_init}", at_init(objective))
+    if recipes:
+        text = text.replace(f"## {HEADINGS[3]}", f"{_published(recipes)}\n\n## {HEADINGS[3]}")
+    head = f"# {objective.title} (`{objective.name}`)\n\n{objective.paper}, {objective.year}. "
+    cost = f"Passes of a step beside Diffusion-DPO's: {in_words(objective)}.\n\n"
+    return head + cost + text.strip() + "\n"
 
 
 def needs(objective: type[Objective]) -> str:
     """What must be collected before the objective can judge, in words."""
-    facts = objective.needs.asdict()
-    words = [yes if facts[name] else no for name, (yes, no) in _NEEDS.items()]
+    words = _said(objective, _NEEDS)
     if objective.needs.evidence != ("noised",):
         words.append(" or ".join(_EVIDENCE[kind] for kind in objective.needs.evidence))
-    return ", ".join([*filter(None, words), f"labels: {objective.needs.labels}"])
+    return ", ".join([*words, f"labels: {objective.needs.labels}"])
+
+
+def needs_briefly(objective: type[Objective]) -> str:
+    """The same in as few words as fit a table, with its own kind of evidence only."""
+    words = _said(objective, _BRIEFLY)
+    if objective.needs.evidence[0] == "inverted":
+        words.append("inversion")
+    return ", ".join([*words, f"labels: {objective.needs.labels}"])
 
 
 def at_init(objective: type[Objective]) -> str:
@@ -65,6 +93,18 @@ def evidence(objective: type[Objective]) -> str:
     _, _, section = _text(objective).partition(f"## {HEADINGS[-1]}")
     first, _, _ = " ".join(section.split()).partition(". ")
     return first.rstrip(".") + "."
+
+
+def _said(objective: type[Objective], words: Mapping[str, tuple[str, str]]) -> list[str]:
+    """What is said of each need that is there, and of each that is not."""
+    facts = objective.needs.asdict()
+    return [said for name, (yes, no) in words.items() if (said := yes if facts[name] else no)]
+
+
+def _published(recipes: Sequence[str]) -> str:
+    names = ", ".join(f"`{name}`" for name in recipes)
+    many = "A published run" if len(recipes) == 1 else "Published runs"
+    return f"{many} for `palate train --recipe NAME`, every setting with its source: {names}."
 
 
 def _text(objective: type[Objective]) -> str:
