@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from palate.core.problems import WeightsError
-from palate.scorers.latent import LOGIT_SCALE, LatentReward
+from palate.scorers.latent import LatentReward
+from palate.scorers.latent_network import LOGIT_SCALE
 from palate.scorers.learned import open_scorer, save_scorer
 from scorers.seen import PROMPTS
 

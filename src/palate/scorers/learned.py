@@ -157,21 +157,38 @@ def read_folder(folder: Path) -> ScorerFolder:
 
 
 def identity_of(
-    kind: str, arithmetic: int, settings: Mapping[str, Any], network: nn.Module, words: Any
+    kind: str,
+    arithmetic: int,
+    settings: Mapping[str, Any],
+    network: nn.Module,
+    words: Any,
+    *others: Any,
 ) -> str:
-    """Digest of what a learned scorer's numbers depend on, from memory: it may be learning."""
+    """Digest of what a learned scorer's numbers depend on, from memory: it may be learning.
+
+    Args:
+        kind: Which kind it is.
+        arithmetic: Number of its own arithmetic.
+        settings: Shapes of its networks and its own settings.
+        network: Everything that learns.
+        words: Its tokenizer.
+        others: More tokenizers, where it has them.
+    """
+    facts = {
+        "kind": kind,
+        "arithmetic": arithmetic,
+        "settings": settings,
+        "weights": digest_tensors(network.state_dict()),
+        "tokenizer": _spelled(words),
+    }
+    more = [{"pad": each.pad_token, "tokenizer": _spelled(each)} for each in others]
+    return digest_json(facts | ({"others": more} if more else {}))
+
+
+def _spelled(words: Any) -> dict[str, Any]:
+    """How a tokenizer cuts words; padding and cutting off are told with every call."""
     told = json.loads(words.backend_tokenizer.to_str())
-    # Padding and cutting are told with every call.
-    told = {name: part for name, part in told.items() if name not in ("padding", "truncation")}
-    return digest_json(
-        {
-            "kind": kind,
-            "arithmetic": arithmetic,
-            "settings": settings,
-            "weights": digest_tensors(network.state_dict()),
-            "tokenizer": told,
-        }
-    )
+    return {name: part for name, part in told.items() if name not in ("padding", "truncation")}
 
 
 @torch.no_grad()
