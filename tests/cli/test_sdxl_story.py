@@ -70,3 +70,22 @@ def test_all_weights_in_half_precision_with_recomputed_activations(palate, xl, s
     )
     assert answer.code == 0, answer.err
     assert (tmp_path / "run/export/text_encoder_2/model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_a_scorer_of_its_latents_is_taught_and_judges_what_is_drawn(palate, xl, snapshot, tmp_path):
+    scorer = tmp_path / "scorer"
+    taught = palate(
+        *("scorer", "train", "latent", "--data", snapshot, "--model", xl, "--out", scorer),
+        *("--steps", 2, "--batch", 4, "--held-out", 0.3, "--json"),
+    )
+    assert taught.code == 0, taught.err
+    tested = palate("scorer", "test", scorer, "--data", snapshot, "--model", xl, "--json")
+    assert tested.json == {"pairs": "held-out prompts", "accuracy": taught.json["accuracy"]}
+    answer = palate(
+        *("train", "--model", xl, "--method", "lpo", "--rollout.scorer", f"latent:{scorer}"),
+        *("--rollout.prompts", "world:train:8", "--rollout.steps", 3, "--rollout.threshold", 0),
+        *("--rollout.threshold-high", 0, "--out", tmp_path / "run", "--steps", 2, "--batch", 2),
+        *("--rank", 2, "--health.pairs", 2, "--tensorboard", "off", "--json"),
+    )
+    assert answer.code == 0, answer.err
