@@ -20,6 +20,7 @@ COMMANDS = (
     "data import",
     "data show",
     "data freeze",
+    "data label-part",
     "world",
     "world scenes",
     "world pairs",

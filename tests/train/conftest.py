@@ -18,10 +18,8 @@ WORDS = ("red", "blue", "green", "small", "large", "old", "new", "round", "flat"
 PAIRS = 40
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the real classes with random weights that answer loudly. Read only."""
-    folder = tmp_path_factory.mktemp("model") / "micro"
+def micro_model(folder: Path) -> Path:
+    """A folder of the real classes with random weights that answer loudly."""
     pipeline = tiny.build([f"a {word} thing" for word in WORDS], size="micro")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
@@ -35,6 +33,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pipeline.unet.conv_out.weight.mul_(8)
     pipeline.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the real classes with random weights that answer loudly. Read only."""
+    return micro_model(tmp_path_factory.mktemp("model") / "micro")
 
 
 def picture(seed: int, shade: int) -> np.ndarray:

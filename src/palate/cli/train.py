@@ -11,6 +11,7 @@ from palate.cli.console import Bar, emit, next_steps, note, say
 from palate.cli.flags import describe, read_flags
 from palate.core.problems import DataError, require
 from palate.objectives import OBJECTIVES
+from palate.recipes.published import recipe as recipe_of
 from palate.train.run import Run
 from palate.train.strict import read_yaml
 
@@ -19,6 +20,7 @@ _OWN = (
     "--data",
     "--out",
     "--config",
+    "--recipe",
     "--method",
     "--full",
     "--cache",
@@ -37,6 +39,8 @@ train = new_app(
         palate train --model shipped --data my-pairs --method dpo --beta 2000 \
             --steps 100 --batch 32 --learning-rate 1e-4 --out runs/first
         palate train --config run.yaml --seed 1 --out runs/second
+        palate train --recipe dpo-sd15 --model ~/models/stable-diffusion-v1-5 \
+            --data my-pairs --out runs/published
         palate train --model shipped --data my-pairs --full --dry-run > run.yaml
         palate train --model ~/models/stable-diffusion-v1-5 --data my-pairs \
             --precision bf16 --gradient-checkpointing --out runs/sd15
@@ -52,6 +56,7 @@ def run(
     data: str | None = None,
     out: Path | None = None,
     config: Path | None = None,
+    recipe: str | None = None,
     method: str | None = None,
     full: Flag = False,
     cache: Path | None = None,
@@ -69,6 +74,8 @@ def run(
         data: The folder of a frozen snapshot (`palate data freeze` makes one).
         out: The new folder of the run.
         config: A YAML file with settings; flags override it.
+        recipe: A published run to start from, by name; flags override it. See
+            `palate methods --recipes`.
         method: The method, by name; `palate methods` lists them.
         full: Train all weights, with a frozen copy as the reference, instead of adapters (LoRA).
         cache: Where latents and embeddings are kept; the default is beside the run.
@@ -80,7 +87,7 @@ def run(
     values |= {name: value for name, value in given.items() if value is not None}
     if full:
         values["adapter"] = None
-    whole = _run(config, values)
+    whole = _run(config, values) if recipe is None else _published(recipe, config, values)
     if dry_run:
         say(whole.to_yaml().rstrip())
         return
@@ -156,6 +163,20 @@ def _run(config: Path | None, flags: Mapping[str, Any]) -> Run:
         values.pop("objective")
     both = {**values, **flags}
     return Run.from_values(both, lines={k: v for k, v in lines.items() if k not in flags})
+
+
+def _published(name: str, config: Path | None, flags: Mapping[str, Any]) -> Run:
+    """A published run on the model and data of the flags, with the other flags over it."""
+    require(
+        config is None,
+        got=f"--recipe {name} with --config {config}",
+        need="one to start from",
+        fix=f"Write the recipe down with `palate train --recipe {name} … --dry-run > run.yaml`, "
+        "change it, and use that as --config.",
+    )
+    place = {key: flags[key] for key in ("model", "data") if key in flags}
+    start = Run.from_values({**recipe_of(name).settings(), **place})
+    return start.with_values({key: flags[key] for key in flags if key not in place})
 
 
 def _method(values: Mapping[str, Any]) -> Any:
