@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from palate.backbones import load
+from palate.backbones.opposed import Opposed
 from palate.data.sources import import_comparisons
 from palate.data.store import Store
 from palate.evaluate.draw import draw
@@ -56,6 +57,8 @@ COMMON: dict[str, Any] = {
     "health.stop": False,
 }
 QUARTER = 500.0
+# What these train is what to turn away from: the shipped model draws, guided against it.
+NEGATIVE = ("npo",)
 ROLLOUT: dict[str, Any] = {
     "plan.batch": 4,
     "rollout.steps": 10,
@@ -141,6 +144,8 @@ def row_of(name: str, run: Run, work: Path, plan: Plan, drawn: Any, scorers: Any
     result = train(run, work / f"{name}-{run.seed}", cache=work / "cache", on_event=clock)
     training = time.perf_counter() - started
     after = load(run.model, weights=result.export)
+    if run.objective.name in NEGATIVE:
+        after = Opposed(load(run.model), after)
     found = evaluate(load(run.model), after, plan, scorers, pictures_before=drawn)
     last, steps = result.health[-1], result.history
     primary = found.primary
@@ -152,7 +157,7 @@ def row_of(name: str, run: Run, work: Path, plan: Plan, drawn: Any, scorers: Any
         "high": round(primary.win_rate.high, 4),
         "winner_drift": round(last["winner_drift"], 5),
         "seconds_per_step": round(clock.seconds / max(clock.steps, 1), 4),
-        "pairs_seen": steps[-1]["pairs_seen"],
+        "pairs_seen": sum(row["pairs"] for row in steps if row["skipped"] is None),
         "change": round(primary.difference.value, 4),
         "change_low": round(primary.difference.low, 4),
         "change_high": round(primary.difference.high, 4),
