@@ -30,8 +30,8 @@ def sentences(seeds: list[dict[str, str]]) -> str:
     )
     number = {1: "one seed", 2: "two seeds", 3: "three seeds"}[len(seeds)]
     return (
-        f"Measured beside all methods: win rate {100 * mean(rate):.0f} % ({low:.0f} to {high:.0f} %) "
-        f"on the small world, {number}. The change is {mean(change):+.2f} logits "
+        f"Measured beside all methods: win rate {100 * mean(rate):.0f} % ({low:.0f} to {high:.0f} "
+        f"%) on the small world, {number}. The change is {mean(change):+.2f} logits "
         f"({min(change):+.2f} to {max(change):+.2f}), the winner drift {100 * mean(drift):+.1f} %, "
         "at settings carried over from the papers and not tuned; all rows are in "
         "[the table](results.md)."
