@@ -28,3 +28,12 @@ def test_what_is_missing_or_said_twice_is_refused(palate):
     wrong = palate("train", "--recipe", "dpo-sd2", "--model", "m", "--dry-run")
     assert wrong.code == 2
     assert "Did you mean dpo-sd" in wrong.err
+
+
+def test_a_file_of_one_method_is_a_start_for_another(palate, tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text(recipe("inpo-sd15").run("m", "d", **{"plan.steps": 900}).to_yaml())
+    answer = palate("train", "--config", file, "--method", "dpo", "--beta", 500, "--dry-run")
+    run = Run.from_yaml_text(answer.out)
+    assert (run.evidence, run.pictures.latents) == ("noised", "sample")
+    assert (run.objective.settings["beta"], run.plan.steps, run.plan.batch) == (500.0, 900, 1024)

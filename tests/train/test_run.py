@@ -8,6 +8,7 @@ from palate.core.problems import SettingError
 from palate.objectives import DPO
 from palate.train.groups import Plan
 from palate.train.run import Run, settings
+from palate.train.strict import parse_yaml
 
 START = "model: m\ndata: d\n"
 
@@ -95,7 +96,7 @@ def test_a_setting_that_is_wrong_is_refused_with_its_line(text, message):
 def test_python_users_are_told_the_same():
     with pytest.raises(SettingError, match=r"unknown setting plan\.stps"):
         Plan(stps=3)
-    with pytest.raises(SettingError, match=r"Got no data\. Need data: the folder"):
+    with pytest.raises(SettingError, match=r"Got no data for objective dpo\. Need the folder"):
         Run(model="m")
 
 
@@ -115,10 +116,49 @@ def test_flags_over_a_file_change_only_what_they_name():
     assert run.with_values({"plan.batch": 3}).objective == run.objective
 
 
-def test_every_setting_has_help_and_only_two_are_required():
+def filed(method: str, **more: object) -> str:
+    """The file of a method as published, everything written out."""
+    told = {"model": "m", "data": "d", "objective.name": method}
+    return Run.from_values({**told, **more}).to_yaml()
+
+
+def over(text: str, **changes: object) -> Run:
+    """A run from a file's text and changes over it, as the command line makes it."""
+    values, lines = parse_yaml(text)
+    return Run.from_values(values, changes=changes, lines=lines)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("inpo", "dpo"), ("npo", "dpo"), ("dpo", "spin"), ("dpo", "d3po"), ("spin", "sft"),
+     ("flow-dpo", "dpo"), ("lpo", "spo"), ("inpo", "inversion-dpo")],
+)  # fmt: skip
+def test_another_method_over_a_file_is_that_method_as_published(before, after):
+    run = over(filed(before), **{"objective.name": after})
+    assert run == Run.from_values({"model": "m", "data": "d", "objective.name": after})
+
+
+def test_what_was_chosen_in_a_file_stays_when_the_method_changes():
+    text = filed("d3po", **{"rollout.prompts": "mine.txt", "plan.steps": 7, "noise.lowest": 0.1})
+    run = over(text, **{"objective.name": "spo", "seed": 5})
+    assert run.rollout is not None
+    assert (run.rollout.prompts, run.rollout.labels) == ("mine.txt", "steps")
+    assert (run.plan.steps, run.noise.lowest, run.seed) == (7, 0.1, 5)
+    alone = over("model: m\ndata: d\nselfplay: {iterations: 2}\n", **{"objective.name": "spin"})
+    assert alone.rounds == 2
+
+
+def test_what_is_wrong_in_a_file_keeps_its_line_under_changes():
+    with pytest.raises(SettingError, match=r"plan=3 \(line 3\)"):
+        over(START + "plan: 3\n", **{"plan.steps": 5})
+    with pytest.raises(SettingError, match=r"noise\.lowest=3 \(line 4\)"):
+        over(START + "noise:\n  lowest: 3\n", **{"objective.name": "sft"})
+
+
+def test_every_setting_has_help_and_only_the_model_is_required():
     known = settings()
     assert all(setting.help for setting in known)
-    assert [setting.path for setting in known if setting.required] == ["model", "data"]
+    assert [setting.path for setting in known if setting.required] == ["model"]
     assert next(s for s in known if s.path == "plan.schedule").options == (
         "constant", "cosine", "linear",
     )  # fmt: skip

@@ -158,11 +158,7 @@ def _run(config: Path | None, flags: Mapping[str, Any]) -> Run:
     lines: dict[str, int] = {}
     if config is not None:
         values, lines = read_yaml(config)
-    if _method(values) not in (None, flags.get("objective.name", _method(values))):
-        # Another method's settings mean nothing to this one.
-        values.pop("objective")
-    both = {**values, **flags}
-    return Run.from_values(both, lines={k: v for k, v in lines.items() if k not in flags})
+    return Run.from_values(values, changes=flags, lines=lines)
 
 
 def _published(name: str, config: Path | None, flags: Mapping[str, Any]) -> Run:
@@ -177,11 +173,6 @@ def _published(name: str, config: Path | None, flags: Mapping[str, Any]) -> Run:
     place = {key: flags[key] for key in ("model", "data") if key in flags}
     start = Run.from_values({**recipe_of(name).settings(), **place})
     return start.with_values({key: flags[key] for key in flags if key not in place})
-
-
-def _method(values: Mapping[str, Any]) -> Any:
-    group = values.get("objective")
-    return group.get("name", "dpo") if isinstance(group, Mapping) else None
 
 
 def _check_data(data: str) -> None:

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from palate.backbones.backbone import Adapter
 from palate.core.files import digest_json
+from palate.core.plain import plain
 from palate.core.problems import SettingError, nearest, require
 from palate.objectives import OBJECTIVES, Evidence, Objective
 from palate.train.groups import (
@@ -88,14 +89,27 @@ class Run(Strict):
     health: Limits = Field(default_factory=Limits, description="limits of the health monitor")
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any], *, lines: Lines | None = None) -> "Run":
+    def from_values(
+        cls,
+        values: Mapping[str, Any],
+        *,
+        changes: Mapping[str, Any] | None = None,
+        lines: Lines | None = None,
+    ) -> "Run":
         """A run from plain values, nested or with dotted names such as `plan.steps`.
+
+        Args:
+            values: The settings.
+            changes: Settings over them, named alike. Another method among these leaves open what
+                the method in `values` brought.
+            lines: Where each of the values stands in its file.
 
         Raises:
             SettingError: for the first setting that is unknown, missing, wrong or contradicting.
         """
-        places = lines or {}
-        nested = _with_method(_nested(values, places))
+        over = _nested(changes or {}, {})
+        places = {name: line for name, line in (lines or {}).items() if name not in (changes or {})}
+        nested = _with_method(_changed(_nested(values, places), over))
         made = {name: _group(name, value, places) for name, value in nested.items()}
         return build(cls, made, places)
 
@@ -117,19 +131,7 @@ class Run(Strict):
 
     def with_values(self, values: Mapping[str, Any]) -> "Run":
         """The same run with some settings changed, named as in `from_values`."""
-        merged, changes = self.values(), _nested(values, {})
-        chosen, now = changes.get("objective"), self.objective.name
-        if isinstance(chosen, Mapping) and chosen.get("name", now) != now:
-            # Another method brings its own evidence, and settings of its own.
-            merged = {k: v for k, v in merged.items() if k not in SOURCES}
-            _reopen(merged, self.objective.name, str(chosen["name"]))
-        for name, value in changes.items():
-            old = merged.get(name)
-            if name == "objective" and isinstance(value, Mapping) and "name" in value:
-                old = old if value["name"] == self.objective.name else None
-            both = isinstance(old, Mapping) and isinstance(value, Mapping)
-            merged[name] = {**old, **value} if both else value  # pyright: ignore[reportGeneralTypeIssues]
-        return Run.from_values(merged)
+        return Run.from_values(self.values(), changes=values)
 
     def values(self) -> dict[str, Any]:
         """All settings as plain nested values."""
@@ -353,18 +355,51 @@ def _with_method(nested: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _reopen(values: dict[str, Any], before: str, after: str) -> None:
-    """Leave open again what a method brought, and what the next one brings where it is default."""
-    brought = {name: OBJECTIVES.named(name).needs.settings for name in (before, after)
-               if name in OBJECTIVES}  # fmt: skip
-    for path in {path for settings in brought.values() for path in settings}:
+def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values with changes over them; see `Run.from_values`."""
+    now, after = _method(values, "dpo"), _method(changes, None)
+    same = now is None or after is None or now == after
+    old = values if same else _reopened(values, now, after)
+    return old | {name: _over(old.get(name), value) for name, value in changes.items()}
+
+
+def _method(values: Mapping[str, Any], unnamed: str | None) -> str | None:
+    """The method of nested values, if they say anything about the objective."""
+    group = values.get("objective")
+    name = group.get("name", unnamed) if isinstance(group, dict) else None
+    return None if name is None else str(name)
+
+
+def _over(old: Any, new: Any) -> Any:
+    """A value over another; of two groups, setting by setting."""
+    if old is None or not isinstance(new, Mapping):
+        return new
+    # A group over what is none: the mistake of the older one, to be refused with its line.
+    return {**old, **new} if isinstance(old, Mapping) else old
+
+
+def _reopened(values: Mapping[str, Any], before: str, after: str) -> dict[str, Any]:
+    """Values without what one method brought, and open to what another one brings.
+
+    Its own settings go, and with them every source of evidence that the other method does not
+    have. Elsewhere what somebody chose stays.
+    """
+    mine, theirs = (
+        OBJECTIVES.named(name).needs.settings if name in OBJECTIVES else {}
+        for name in (before, after)
+    )
+    sources = {path.partition(".")[0] for path in theirs} & set(SOURCES)
+    gone = {"objective", *(n for n in SOURCES if n not in sources or values.get(n) is None)}
+    found = {name: value for name, value in values.items() if name not in gone}
+    for path in {**mine, **theirs}:
         top, _, rest = path.partition(".")
-        group = values.get(top)
+        group = found.get(top)
         if not isinstance(group, dict) or rest not in group:
             continue
         usual = GROUPS[top].model_fields[rest].get_default(call_default_factory=True)
-        if group[rest] in (usual, brought.get(before, {}).get(path, usual)):
-            del group[rest]
+        if plain(group[rest]) in (plain(usual), plain(mine.get(path, usual))):
+            found[top] = {name: value for name, value in group.items() if name != rest}
+    return found
 
 
 def _unknown_top(path: str, lines: Lines) -> SettingError:
