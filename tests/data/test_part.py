@@ -63,7 +63,7 @@ def test_the_record_says_how_the_part_was_drawn(tmp_path):
     note = read_imports(tmp_path / "out")[-1][LABELLED_PART]
     assert note == {
         "at_random": True, "share": 0.25, "seed": 7, "pairs": 20, "people": 5, "machine": "dark",
-        "temperature": 1.0,
+        "sharpness": 1.0,
     }  # fmt: skip
     assert drawn_at_random(tmp_path / "out")
 

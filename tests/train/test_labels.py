@@ -134,7 +134,7 @@ def test_calibrated_rewards_are_expected_win_rates():
     win = 1 / (1 + math.exp(-2))
     found = calibrated_rewards(np.array([[2.0], [0.0], [0.0]]), 1.0)[:, 0]
     assert found == pytest.approx([win, (1 - win + 0.5) / 2, (1 - win + 0.5) / 2])
-    plain = calibrated_rewards(np.array([[2.0], [0.0], [0.0]]), 0.0)[:, 0]
+    plain = calibrated_rewards(np.array([[2.0], [0.0], [0.0]]), None)[:, 0]
     assert plain == pytest.approx([1.0, 0.25, 0.25])
 
 
@@ -146,12 +146,12 @@ def test_a_picture_that_another_beats_everywhere_is_not_on_the_upper_front():
 
 
 @pytest.mark.parametrize(
-    ("difference", "temperature", "expected"),
-    [(0.5, 2.0, 1 / (1 + math.exp(-1.0))), (3.0, 0.0, 1.0), (-3.0, 0.0, 0.0), (0.0, 0.0, 0.5),
+    ("difference", "sharpness", "expected"),
+    [(0.5, 2.0, 1 / (1 + math.exp(-1.0))), (3.0, None, 1.0), (-3.0, None, 0.0), (0.0, None, 0.5),
      (1e9, 1.0, 1.0), (-1e9, 1.0, 0.0)],
 )  # fmt: skip
-def test_a_difference_of_scores_is_a_probability(difference, temperature, expected):
-    assert agreement_of(difference, temperature) == pytest.approx(expected, abs=1e-12)
+def test_a_difference_of_scores_is_a_probability(difference, sharpness, expected):
+    assert agreement_of(difference, sharpness) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_a_scorer_turns_pairs_round_where_it_disagrees(model, brightness, tmp_pa
         assert pair.agreement == pytest.approx(1 / (1 + math.exp(-gap)))
         assert pair.source == "scorer"
     assert known.about["turned"] == 1
-    hard = run.with_values({"labels.temperature": 0})
+    hard = run.with_values({"labels.sharpness": None})
     assert {pair.agreement for pair in asked(hard, tmp_path).pairs} == {1.0}
 
 

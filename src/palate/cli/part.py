@@ -1,5 +1,6 @@
 """`palate data label-part`: few people's labels beside many of a machine's."""
 
+import math
 from pathlib import Path
 
 from palate.cli.app import Flag
@@ -14,7 +15,7 @@ def label_part(
     share: float = 0.25,
     seed: int = 0,
     scorer: str | None = None,
-    temperature: float = 1.0,
+    sharpness: float | None = 1.0,
     device: str = "auto",
     json: Flag = False,
 ) -> None:
@@ -30,7 +31,7 @@ def label_part(
         share: The part of the pairs that keeps people's labels.
         seed: Which part that is.
         scorer: Who labels all pairs: world, world:PART or clip:FOLDER; none adds no labels.
-        temperature: What differences of scores are multiplied by; 0 gives hard labels.
+        sharpness: What differences of scores are multiplied by; `none` gives hard labels.
         device: Where the scorer computes: auto, cpu, cuda or mps.
         json: Print JSON and nothing else.
     """
@@ -39,19 +40,20 @@ def label_part(
     from palate.core.problems import require
     from palate.data.part import Machine
     from palate.data.part import label_part as make
+    from palate.data.synthetic import manner
     from palate.train.scoring import open_scorer
 
     require(
-        temperature >= 0,
-        got=f"--temperature {temperature}",
-        need="a temperature of 0 or more",
-        fix="Use 1 for the scores' own unit, or 0 for hard labels.",
+        sharpness is None or (sharpness > 0 and math.isfinite(sharpness)),
+        got=f"--sharpness {sharpness}",
+        need="a number above 0, or none",
+        fix="Use 1 for the scores' own unit, or none for hard labels.",
     )
     machine = None
     if scorer is not None:
         opened = open_scorer(scorer, device=device_named(device))
-        judge = f"{opened.name} {digest_json(opened.identity)[:12]} at {temperature:g}"
-        machine = Machine(judge=judge, score=opened.score, temperature=temperature)
+        judge = f"{opened.name} {digest_json(opened.identity)[:12]} {manner(sharpness)}"
+        machine = Machine(judge=judge, score=opened.score, sharpness=sharpness)
     with Bar("pictures scored") as bar:
         part = make(snapshot, out, share=share, seed=seed, machine=machine, told=bar.at)
     facts = {

@@ -35,13 +35,13 @@ class Machine:
     Attributes:
         judge: Its name in the records, unlike any other's.
         score: Pictures and prompts → one number each.
-        temperature: What differences of scores are multiplied by; 0 gives hard labels.
+        sharpness: What differences of scores are multiplied by; None gives hard labels.
         source: What kind of judge it is.
     """
 
     judge: str
     score: Score
-    temperature: float = 1.0
+    sharpness: float | None = 1.0
     source: Source = "scorer"
 
 
@@ -124,7 +124,7 @@ def label_part(
             "pairs": len(groups),
             "people": len(kept),
             "machine": None if machine is None else machine.judge,
-            "temperature": None if machine is None else machine.temperature,
+            "sharpness": None if machine is None else machine.sharpness,
         }
     }
     made = write_snapshot(out, rows, pack, [*read_imports(snapshot), note])
@@ -214,7 +214,7 @@ def _said(
     first, second = (scores.get((row.prompt, image.sha256)) for image in row.images)
     if first is None or second is None:
         return []
-    agreement = agreement_of(first - second, machine.temperature)
+    agreement = agreement_of(first - second, machine.sharpness)
     origin = f"label-part of {snapshot.name}"
     return [_again(row, agreement, machine.judge, machine.source, origin)]
 

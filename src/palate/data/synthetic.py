@@ -51,16 +51,21 @@ def side_by_side(pairs: PreferencePairs) -> list[Both]:
     return [_both(group) for group in said.values()]
 
 
-def agreement_of(difference: float, temperature: float) -> float:
+def agreement_of(difference: float, sharpness: float | None) -> float:
     """Probability that the first of two pictures is preferred, from a difference of scores.
 
     Args:
         difference: The first picture's score minus the second's.
-        temperature: What a difference is multiplied by; 0 gives 0, one half or 1.
+        sharpness: What a difference is multiplied by; None gives 0, one half or 1.
     """
-    if temperature == 0:
+    if sharpness is None:
         return 0.5 + 0.5 * ((difference > 0) - (difference < 0))
-    return 1 / (1 + math.exp(-min(max(temperature * difference, -700.0), 700.0)))
+    return 1 / (1 + math.exp(-min(max(sharpness * difference, -700.0), 700.0)))
+
+
+def manner(sharpness: float | None) -> str:
+    """How scores became labels, for a machine's name in the records."""
+    return "hard" if sharpness is None else f"at {sharpness:g}"
 
 
 def toward(pair: Pair, agreement: float) -> Pair:

@@ -157,7 +157,7 @@ def calibrated(run: Run, pairs: PreferencePairs, scores: Scores) -> Known:
     for prompt, group in groups.items():
         names = sorted({name for pair in group for name in (pair.chosen, pair.rejected)})
         table = np.array([[each[prompt, name] for each in said] for name in names])
-        rewards = calibrated_rewards(table, run.labels.temperature)
+        rewards = calibrated_rewards(table, run.labels.sharpness)
         worth, (upper, lower) = dict(zip(names, rewards.mean(1), strict=True)), fronts(rewards)
         for pair in group:
             gap = float(worth[pair.chosen] - worth[pair.rejected])
@@ -185,12 +185,12 @@ FACTS: dict[str, Bringer] = {
 }
 
 
-def calibrated_rewards(scores: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+def calibrated_rewards(scores: NDArray[np.float64], sharpness: float | None) -> NDArray[np.float64]:
     """Each picture's expected win rate against the others, per scorer.
 
     Args:
         scores: One row per picture of a prompt, one column per scorer, [n, s].
-        temperature: What differences of scores are multiplied by; 0 counts plain wins.
+        sharpness: What differences of scores are multiplied by; None counts plain wins.
 
     Returns:
         Rates in [0, 1], [n, s].
@@ -200,7 +200,7 @@ def calibrated_rewards(scores: NDArray[np.float64], temperature: float) -> NDArr
     for one in range(count):
         for column in range(scores.shape[1]):
             rates[one, column] = sum(
-                agreement_of(float(scores[one, column] - scores[other, column]), temperature)
+                agreement_of(float(scores[one, column] - scores[other, column]), sharpness)
                 for other in range(count)
                 if other != one
             )

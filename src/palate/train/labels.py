@@ -18,7 +18,7 @@ from palate.core.path import Path
 from palate.core.problems import DataError, require
 from palate.core.streams import Streams
 from palate.data.pairs import Pair, PreferencePairs
-from palate.data.synthetic import agreement_of, side_by_side, toward
+from palate.data.synthetic import agreement_of, manner, side_by_side, toward
 from palate.objectives import OBJECTIVES
 from palate.scorers import Scorer
 from palate.train.noise import Fresh
@@ -123,7 +123,7 @@ def relabel(
     """Every two pictures once, labelled by `labels.scorer`; returns them, and how it went.
 
     The probability that the chosen picture is preferred is the logistic function of
-    `labels.temperature` · the difference of scores; at temperature 0 the higher score wins. Pairs
+    `labels.sharpness` · the difference of scores; where that is none the higher score wins. Pairs
     are turned round where the scorer disagrees; its ties, and pictures whose score is not finite,
     are left out.
 
@@ -135,14 +135,14 @@ def relabel(
     scorer = scores.open(run.labels.scorer)
     once = [each.pair for each in side_by_side(pairs)]
     said = scores.of(scorer, pairs, once)
-    judge = f"{scorer.name} {digest_json(scorer.identity)[:12]} at {run.labels.temperature:g}"
+    judge = f"{scorer.name} {digest_json(scorer.identity)[:12]} {manner(run.labels.sharpness)}"
     kept: list[Pair] = []
     turned = 0
     for pair in once:
         best, other = said.get((pair.prompt, pair.chosen)), said.get((pair.prompt, pair.rejected))
         if best is None or other is None or best == other:
             continue
-        agreement = agreement_of(best - other, run.labels.temperature)
+        agreement = agreement_of(best - other, run.labels.sharpness)
         signed = replace(pair, judge=judge, source="scorer")
         kept.append(toward(signed, agreement))
         turned += kept[-1].chosen != pair.chosen
@@ -155,7 +155,7 @@ def relabel(
     )
     about = {
         "scorer": scorer.identity,
-        "temperature": run.labels.temperature,
+        "sharpness": run.labels.sharpness,
         "pairs": len(kept),
         "turned": turned,
         "left_out": len(once) - len(kept),

@@ -165,8 +165,10 @@ class LabelSettings(Strict):
     scorers: Annotated[tuple[str, ...], Field(strict=False)] = Field(
         default=(), description="scorers whose calibrated rewards are compared (capo)"
     )
-    temperature: float = Field(
-        default=1.0, ge=0, description="scale of score differences; 0 gives hard labels"
+    sharpness: float | None = Field(
+        default=1.0,
+        gt=0,
+        description="what differences of scores are multiplied by; none gives hard labels",
     )
     synthetic: Literal["data", "self"] = Field(
         default="data",
