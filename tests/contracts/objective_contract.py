@@ -209,7 +209,8 @@ def check_a_pair_judged_alone_gets_the_same_loss(make: Make) -> None:
 
     objective = make()
     together = objective(contrast(parts, kind=objective, mean=remember)).loss
-    assert objective.needs.whole_batch == bool(answers), "declare whether `mean` is read"
+    assert objective.whole_batch == bool(answers), "declare whether `mean` is read"
+    assert objective.needs.whole_batch == type(objective)().whole_batch, "and for the defaults"
     for row in range(SHAPE[0]):
         replay = iter(list(answers))
         alone = contrast(

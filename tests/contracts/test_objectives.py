@@ -44,6 +44,7 @@ VARIANTS = {
     "mapo, mostly margin": partial(MaPO, weight=3.0, squash=2.0),
     "dspo, a strong lean": partial(DSPO, beta=1.0),
     "sdpo, everything is kept back": partial(SDPO, beta=5000.0, slack=0.99),
+    "sdpo, one share for the step": partial(SDPO, per="batch"),
     "capo, a bias": partial(CaPO, bias=-2.0, beta=300.0),
     "flow-dpo, as strong as dpo": partial(FlowDPO, beta=2000.0),
     "d3po, a strong hold": partial(D3PO, beta=200.0, clip=0.3),

@@ -22,6 +22,8 @@ OBJECTIVES_OF_A_STEP = {
     "adaptive-dpo": OBJECTIVES["adaptive-dpo"](warm_up=0),
     "adaptive-ipo": OBJECTIVES["adaptive-ipo"](warm_up=0),
     "balanced": OBJECTIVES["adaptive-dpo"](warm_up=0, balanced=True, margin_units="logit"),
+    "sdpo": OBJECTIVES["sdpo"](per="batch"),
+    "sdpo per pair": OBJECTIVES["sdpo"](per="pair"),
 }
 
 
@@ -70,6 +72,33 @@ def test_means_of_parts_would_have_been_another_loss(name, monkeypatch):
     monkeypatch.setattr(split, "_means", lambda _parts, _number: lambda: mean_of_all)
     expected, found = whole._gradients(rows(), 3), split._gradients(rows(), 3)
     assert float((expected["loss"] - found["loss"]).abs().max()) > 1e-4
+
+
+def test_a_safeguard_of_parts_would_have_been_another_gradient(monkeypatch):
+    """The same for SDPO, whose loss is that of its base and whose gradient is not."""
+    whole, split = taught("sdpo", 6), taught("sdpo", 2)
+    monkeypatch.setattr(split, "_means", lambda _parts, _number: lambda: mean_of_all)
+    expected, found = whole._gradients(rows(), 3), split._gradients(rows(), 3)
+    assert float(expected["safeguard"].max()) < 1
+    assert len(set(found["safeguard"].tolist())) == 3
+    difference = (gradient(whole) - gradient(split)).norm() / gradient(whole).norm()
+    assert float(difference) > 1e-4
+
+
+def test_only_what_reads_a_mean_is_asked_about_the_whole_step_first(monkeypatch):
+    """A λ for each pair costs no second look."""
+    asked = {"sdpo": 0, "sdpo per pair": 0}
+    for name in asked:
+        split = taught(name, 2)
+        plain = split.evidence
+
+        def counted(part, number, name=name, plain=plain):
+            asked[name] += 1
+            return plain(part, number)
+
+        monkeypatch.setattr(split, "evidence", counted)
+        split._gradients(rows(), 3)
+    assert asked == {"sdpo": 6, "sdpo per pair": 3}
 
 
 def test_parts_put_together_have_the_margins_of_the_whole():

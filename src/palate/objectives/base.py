@@ -27,10 +27,13 @@ class Needs:
         predictions: Whether it reads predictions themselves, so that errors alone will not do.
         averages: Settings that hold the decays of averaged policies, which judge as well.
         facts: Numbers that have to come with every pair; `palate.train.facts` knows them.
-        whole_batch: Whether it reads `Contrast.mean`, a statistic of the whole optimizer step.
+        whole_batch: Whether it reads `Contrast.mean`, a statistic of the whole optimizer step,
+            with its default settings; `Objective.whole_batch` knows it of any settings.
         kept: Extras worth keeping pair by pair in the run's folder.
         generation: Whether the policy draws pictures while it trains.
         scorer: Whether a scorer has to judge what is drawn.
+        shared_noise: Whether it compares residuals, so that both images need one noise.
+        steps_only: Settings that only steps can be judged by; None is without.
         settings: Settings of the run, by dotted name, that belong to the method as published;
             the run's own settings go before them.
     """
@@ -46,6 +49,8 @@ class Needs:
     kept: tuple[str, ...] = ()
     generation: bool = False
     scorer: bool = False
+    shared_noise: bool = False
+    steps_only: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def asdict(self) -> dict[str, Any]:
@@ -72,6 +77,11 @@ class Objective(ABC):
     @abstractmethod
     def __call__(self, pairs: Contrast) -> Verdict:
         """One loss per pair."""
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether `Contrast.mean` is read with these settings."""
+        return self.needs.whole_batch
 
     @abstractmethod
     def at_init(self) -> float | None:

@@ -44,7 +44,8 @@ class SDPO(Objective):
             Published with the safeguard: 5000 (dpo), 2000 and 6000 (dmpo), 0.001 (dspo).
         slack: How much of the chosen image's progress is kept from the loser's pull: μ.
             Published: 0.9 for dpo and dmpo and 0.2 for dspo on SD 1.5, 0.6 on SDXL.
-        per: One λ per `pair`, or one for all pairs at hand (`batch`), as in the released code.
+        per: One λ per `pair`, or one for all pairs of the optimizer step (`batch`). The released
+            code has one for each micro-batch.
     """
 
     base: Literal["dpo", "dmpo", "dspo"] = "dpo"
@@ -57,7 +58,7 @@ class SDPO(Objective):
     paper: ClassVar[str] = "arXiv:2511.03317"
     year: ClassVar[int] = 2025
     needs: ClassVar[Needs] = Needs(
-        reference=True, evidence=("noised", "inverted"), predictions=True
+        reference=True, evidence=("noised", "inverted"), predictions=True, shared_noise=True
     )
 
     def __post_init__(self) -> None:
@@ -66,6 +67,11 @@ class SDPO(Objective):
         within("slack", self.slack, 0.0, 1.0, "Use 0.9 on SD 1.5 or 0.6 on SDXL.")
         if self.beta is not None:
             positive("beta", self.beta, f"Leave it out for the default of {self.base}.")
+
+    @property
+    def whole_batch(self) -> bool:
+        """One λ for the whole step is a statistic of it."""
+        return self.per == "batch"
 
     @property
     def judge(self) -> DPO | DMPO | DSPO:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from palate.core.contrast import Branch, Contrast, Measured, Stepped
+from palate.core.contrast import Branch, Contrast, Denoised, Measured, Stepped
 
 Mean = Callable[[Tensor], Tensor]
 
@@ -27,14 +27,19 @@ def mean_of_all(values: Tensor) -> Tensor:
     return total[0] / total[1]
 
 
-def together(parts: Sequence[Contrast]) -> Contrast:
-    """Parts of one step as one contrast, reduced to one number per picture, without gradient."""
+def together(parts: Sequence[Contrast], *, predictions: bool = False) -> Contrast:
+    """Parts of one step as one contrast, without gradient.
+
+    Args:
+        parts: The parts, in order.
+        predictions: Keep predictions whole; otherwise they become one error per picture.
+    """
     first = parts[0]
     rejected = [part.rejected for part in parts if part.rejected is not None]
     return replace(
         first,
-        chosen=_joined([part.chosen for part in parts]),
-        rejected=_joined(rejected) if rejected else None,
+        chosen=_joined([part.chosen for part in parts], predictions),
+        rejected=_joined(rejected, predictions) if rejected else None,
         agreement=torch.cat([part.agreement for part in parts]),
         level=_cat([part.level for part in parts]),
         alpha=_cat([part.alpha for part in parts]),
@@ -44,7 +49,14 @@ def together(parts: Sequence[Contrast]) -> Contrast:
     )
 
 
-def _joined(branches: Sequence[Branch]) -> Branch:
+def _joined(branches: Sequence[Branch], predictions: bool) -> Branch:
+    whole = [branch for branch in branches if isinstance(branch, Denoised)]
+    if predictions and len(whole) == len(branches):
+        return Denoised(
+            prediction=torch.cat([branch.prediction.detach() for branch in whole]),
+            target=torch.cat([branch.target for branch in whole]),
+            reference=_cat([branch.reference for branch in whole]),
+        )
     error = torch.cat([branch.error.detach() for branch in branches])
     reference = torch.cat([branch.reference_error.detach() for branch in branches])
     if all(isinstance(branch, Stepped) for branch in branches):

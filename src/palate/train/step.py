@@ -232,7 +232,7 @@ class Learner:
         Where the step is split, the objective judges all its pairs at once first, without
         gradient; what `mean` said then is said again to every part.
         """
-        if not self.objective.needs.whole_batch or (len(parts) == 1 and not several_processes()):
+        if not self.objective.whole_batch or (len(parts) == 1 and not several_processes()):
             return lambda: mean_of_all
         answers: list[Tensor] = []
 
@@ -240,7 +240,8 @@ class Learner:
             answers.append(mean_of_all(values))
             return answers[-1]
 
-        whole = together([self.evidence(part, number) for part in parts])
+        found = [self.evidence(part, number) for part in parts]
+        whole = together(found, predictions=self.objective.needs.predictions)
         self.objective(replace(whole, mean=remember))
 
         def replay() -> Mean:
