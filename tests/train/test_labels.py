@@ -159,6 +159,7 @@ def brightness(monkeypatch) -> Brightness:
     """A scorer that counts what it is asked, under every name."""
     scorer = Brightness()
     monkeypatch.setattr(labels, "open_scorer", lambda _words, device: scorer)
+    monkeypatch.setattr(labels, "check_scorer", lambda _words: None)
     return scorer
 
 

@@ -29,7 +29,7 @@ from palate.train.pen import Judge, Pen
 from palate.train.prompts import apart
 from palate.train.rollout import RolloutFeed
 from palate.train.run import Run
-from palate.train.scoring import check_scorer, open_step_scorer
+from palate.train.scoring import check_step_scorer, open_step_scorer
 from palate.train.session import Tell
 from palate.train.sources import RolloutSettings
 from palate.train.taken import Retraced
@@ -52,7 +52,7 @@ def check_rollout(run: Run, rollout: RolloutSettings) -> None:
         fix="Use plan.caption_dropout=0.",
     )
     apart(rollout.prompts, run.health.pairs)
-    check_scorer(rollout.scorer)
+    check_step_scorer(rollout.scorer)
 
 
 @final

@@ -23,7 +23,7 @@ from palate.objectives import OBJECTIVES
 from palate.scorers import Scorer
 from palate.train.noise import Fresh
 from palate.train.run import Run
-from palate.train.scoring import open_scorer
+from palate.train.scoring import check_scorer, open_scorer
 
 ROOM, AT_ONCE, TOLD_EVERY = "scores", 64, 16
 # By `labels.synthetic`: which facts the model answers for itself.
@@ -49,8 +49,10 @@ def open_pairs(run: Run) -> PreferencePairs:
 def check_labels(run: Run) -> None:
     """Refuse labels that the objective does not read, or that would cover what it reads.
 
+    Scorers that no name stands for are refused as well; they are opened much later.
+
     Raises:
-        SettingError: with the setting.
+        SettingError: with the setting; of scorers, with the name of one that cannot be opened.
     """
     name, facts = run.objective.name, OBJECTIVES.named(run.objective.name).needs.facts
     asked = {f"labels.synthetic={run.labels.synthetic}": OWN[run.labels.synthetic]}
@@ -69,6 +71,9 @@ def check_labels(run: Run) -> None:
         fix="Put the machine's into the data: palate data label-part "
         f"{run.data} OUT --scorer {run.labels.scorer}",
     )
+    for words in (run.labels.scorer, *run.labels.scorers):
+        if words is not None:
+            check_scorer(words)
 
 
 @final

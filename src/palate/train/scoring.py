@@ -30,14 +30,8 @@ def open_scorer(words: str, *, device: str = "cpu") -> Scorer:
         SettingError: for words that name no scorer, or one of unfinished pictures.
         WeightsError: when its folder cannot be used.
     """
-    kind, _, which = words.partition(":")
-    require(
-        not (kind in _STEPWISE and which),
-        got=f"scorer {words!r}, which judges unfinished pictures",
-        need=_listed(_FINISHED),
-        fix="Use one of these here; a rollout takes either kind.",
-    )
-    return _named(words, _PLAIN, _FINISHED)(which, device)
+    _, _, which = words.partition(":")
+    return _finished(words)(which, device)
 
 
 def open_step_scorer(words: str, *, device: str = "cpu") -> StepScorer:
@@ -60,7 +54,18 @@ def open_step_scorer(words: str, *, device: str = "cpu") -> StepScorer:
 
 
 def check_scorer(words: str) -> None:
-    """Refuse words that `open_step_scorer` could not open, without opening anything large.
+    """Refuse words that `open_scorer` could not open, without opening anything large.
+
+    Raises:
+        SettingError: for words that name no scorer, one of unfinished pictures, or a folder
+            that is not there.
+    """
+    _finished(words)
+    _check_place(words)
+
+
+def check_step_scorer(words: str) -> None:
+    """The same for `open_step_scorer`.
 
     Raises:
         SettingError: for words that name no scorer, or a folder that is not there.
@@ -68,6 +73,12 @@ def check_scorer(words: str) -> None:
     kind, _, which = words.partition(":")
     if not (kind in _STEPWISE and which):
         _named(words, _PLAIN, (*_FINISHED, *_UNFINISHED))
+    _check_place(words)
+
+
+def _check_place(words: str) -> None:
+    """Refuse a part of the world's reward, or a folder, that is not there."""
+    kind, _, which = words.partition(":")
     if kind in _SMALL:
         _PLAIN[kind](which, "cpu")
         return
@@ -112,6 +123,22 @@ def _reading(scorer: StepScorer, folder: str, reads: str) -> StepScorer:
         fix=f"Write {right}:{folder}",
     )
     return scorer
+
+
+def _finished(words: str) -> Callable[[str, str], Scorer]:
+    """How to open a scorer of finished pictures.
+
+    Raises:
+        SettingError: when they name none, or one of unfinished pictures.
+    """
+    kind, _, which = words.partition(":")
+    require(
+        not (kind in _STEPWISE and which),
+        got=f"scorer {words!r}, which judges unfinished pictures",
+        need=_listed(_FINISHED),
+        fix="Use one of these here; a rollout takes either kind.",
+    )
+    return _named(words, _PLAIN, _FINISHED)
 
 
 def _named(

@@ -24,6 +24,7 @@ from palate.train.device import choose_device
 from palate.train.ending import Result
 from palate.train.export import begin_record, export, write_record
 from palate.train.log import Event, read_rows
+from palate.train.opening import check_pairs
 from palate.train.opponents import Opponents
 from palate.train.place import EXPORT, HEALTH, LOG, PAIRS, RECORD, ROUNDS, Place, as_event, claim
 from palate.train.run import Run
@@ -62,13 +63,8 @@ def play(
         Interrupted: after SIGTERM or SIGINT; the run can be resumed.
     """
     pairs = PreferencePairs.open(Path(str(run.data)))
-    require(
-        len(pairs) > 0,
-        got=f"{run.data} without a judged pair",
-        need="pictures that won a comparison; what they won against is not read",
-        fix="A tie prefers nothing. `palate data show` counts the pairs.",
-        kind=DataError,
-    )
+    # A round has the prompts of the data, so what cannot be held out there cannot be later.
+    check_pairs(run, pairs)
     for number in range(1, run.rounds + 1):
         # Settings that fit no round are refused before the first one.
         round_of(run, number, run.model, str(run.data))
