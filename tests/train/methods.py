@@ -59,10 +59,9 @@ def data_for(objective: type[Objective], folder: Path, pairs: int = 12) -> Path 
 def run_of(objective: type[Objective], model: Path, data: Path | None, **more: Any) -> Run:
     """A run of a method with its own settings, as published, on a few held-out pairs."""
     told: dict[str, Any] = {"model": str(model), "objective.name": objective.name, "seed": 3}
-    told |= {} if data is None else {"data": str(data)}
+    told |= {} if data is None else {"data": str(data), "split.held_out": 0.2}
     small = {"adapter.rank": 2, "plan.device": "cpu", "plan.tensorboard": "off",
-             "plan.learning_rate": 1e-3, "health.pairs": 2, "health.draws": 1,
-             "split.held_out": 0.2}  # fmt: skip
+             "plan.learning_rate": 1e-3, "health.pairs": 2, "health.draws": 1}  # fmt: skip
     return Run.from_values({**told, **small, **more})
 
 

@@ -46,7 +46,9 @@ class SEEDPO(Objective):
     title: ClassVar[str] = "SEE-DPO"
     paper: ClassVar[str] = "arXiv:2411.04712"
     year: ClassVar[int] = 2024
-    needs: ClassVar[Needs] = Needs(reference=True, evidence=("noised", "steps", "inverted"))
+    needs: ClassVar[Needs] = Needs(
+        reference=True, evidence=("noised", "steps", "inverted"), steps_only=("clip",)
+    )
 
     def __post_init__(self) -> None:
         positive("beta", self.beta, "Use 2000 for SD 1.5 or 5000 for SDXL.")

@@ -146,12 +146,6 @@ def open_duel(run: Run, backbone: Backbone, cache: Cache) -> Duel:
     """
     settings = run.selfplay or SelfPlaySettings()
     path = backbone.path
-    require(
-        run.noise.levels == "uniform",
-        got=f"noise.levels={run.noise.levels} with selfplay.opponent=trajectory",
-        need="levels from the opponent's sampler, each as likely as any other",
-        fix="Leave noise.levels out; noise.lowest and noise.highest count.",
-    )
     grid = Grid.leading(path.levels, settings.sampling_steps)
     low, high = run.noise.lowest * path.levels, run.noise.highest * path.levels
     levels = tuple(level for level in grid.levels if low <= level < high)

@@ -43,6 +43,7 @@ from palate.train.strict import (
     unknown_setting,
     where,
 )
+from palate.train.unread import refuse_unread
 
 # Groups that may be None, and the ones that stand for a kind of evidence.
 SOURCES = ("inversion", "rollout", "selfplay")
@@ -224,8 +225,15 @@ class Run(Strict):
             need="data for a machine to label; what a rollout draws is judged by rollout.scorer",
             fix="Leave the group labels out, or add data.",
         )
+        require(
+            not needs.generation or self.rollout is not None or self.selfplay is not None,
+            got=f"objective {name} with neither rollout nor selfplay",
+            need="pictures that a model draws to be learned from",
+            fix=f"Leave these groups out: `palate train --method {name}` brings the one it needs.",
+        )
         if self.inversion is not None:
             self._repeatable(self.inversion)
+        refuse_unread(self)
         return self
 
     def _repeatable(self, inversion: InversionSettings) -> None:
@@ -358,8 +366,9 @@ def _with_method(nested: dict[str, Any]) -> dict[str, Any]:
 def _changed(values: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Nested values with changes over them; see `Run.from_values`."""
     now, after = _method(values, "dpo"), _method(changes, None)
-    same = now is None or after is None or now == after
-    old = values if same else _reopened(values, now, after)
+    old = values
+    if now is not None and after is not None and now != after:
+        old = _reopened(values, now, after)
     return old | {name: _over(old.get(name), value) for name, value in changes.items()}
 
 
