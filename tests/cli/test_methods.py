@@ -1,8 +1,10 @@
 """The table of methods, their pages, and β from anyone's convention."""
 
+import sys
+
 from palate.cli import console
 from palate.objectives import OBJECTIVES
-from palate.objectives.cost import relative
+from palate.objectives.cost import in_words, relative
 from palate.objectives.pages import HEADINGS, evidence, needs, needs_briefly, page
 
 
@@ -94,3 +96,16 @@ def test_a_sum_is_converted_with_the_number_of_elements(palate):
     """0.01 · 262144 = 2621.44: the half is in both."""
     words = ("methods", "--beta-from", "simpletuner", "0.01", "--elements", "262144", "--json")
     assert palate(*words).json["beta"] == 0.01 * 262144
+
+
+def test_the_index_of_methods_has_a_line_for_each_with_its_idea_and_cost(repository):
+    """The idea is the first line of the method's own file."""
+    lines = (repository / "docs" / "methods.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| [")]
+    assert len(rows) == len(OBJECTIVES)
+    for objective, row in zip(OBJECTIVES, rows, strict=True):
+        first = (sys.modules[objective.__module__].__doc__ or "").splitlines()[0]
+        idea = first.partition(": ")[2].rstrip(".")
+        cost = in_words(objective)
+        link = f"[{objective.title}](methods/{objective.name}.md)"
+        assert row == f"| {link} | `{objective.name}` | {idea} | {cost} |"
