@@ -76,7 +76,8 @@ OWN: dict[str, dict[str, Any]] = {
     "adaptive-ipo": {"objective.beta": 25.0},
     "dmpo": {"objective.beta": QUARTER},
     "see-dpo": {"objective.beta": QUARTER},
-    "kto": {"objective.beta": QUARTER},
+    # Desirable pictures weigh as often as the released code draws them.
+    "kto": {"objective.beta": QUARTER, "objective.positives": 0.8},
     "mapo": {},
     "dspo": {},
     "sdpo": {"objective.beta": QUARTER},

@@ -19,7 +19,7 @@ def odds(value: float) -> float:
     return 1 / (1 + math.exp(-value))
 
 
-def test_the_golden_vector_with_both_pictures_alike():
+def test_the_golden_vector_is_the_plain_mean_over_pictures():
     """Mean gain (.0005 + 0) / 8 = .0000625; ½ (1 − σ(g − Q)) + ½ (1 − σ(Q − g)), times 1000."""
     usual = (sum(CHOSEN) + sum(REJECTED)) / 8
     assert usual == pytest.approx(0.0000625)
@@ -27,8 +27,11 @@ def test_the_golden_vector_with_both_pictures_alike():
         0.5 * (1 - odds(1000 * (win - usual))) + 0.5 * (1 - odds(1000 * (usual - lose)))
         for win, lose in zip(CHOSEN, REJECTED, strict=True)
     ]
-    found = KTO(beta=2000.0, positives=0.5)(golden()).loss.tolist()
-    assert found == pytest.approx(expected, abs=1e-10)
+    found = KTO()(golden()).loss
+    assert found.tolist() == pytest.approx(expected, abs=1e-10)
+    pictures = [1 - odds(1000 * (gain - usual)) for gain in CHOSEN]
+    pictures += [1 - odds(1000 * (usual - gain)) for gain in REJECTED]
+    assert found.mean().item() == pytest.approx(sum(pictures) / 8, abs=1e-10)
 
 
 def test_desirable_pictures_weigh_as_often_as_the_code_draws_them():
@@ -39,14 +42,14 @@ def test_desirable_pictures_weigh_as_often_as_the_code_draws_them():
         0.8 * (1 - odds(1000 * (win - usual))) + 0.2 * (1 - odds(1000 * (usual - lose)))
         for win, lose in zip(CHOSEN, REJECTED, strict=True)
     ]
-    assert KTO()(golden()).loss.tolist() == pytest.approx(expected, abs=1e-10)
+    assert KTO(positives=0.8)(golden()).loss.tolist() == pytest.approx(expected, abs=1e-10)
 
 
 def test_what_is_usual_is_never_below_zero():
     """Gains of −.001 and −.003: Q is 0, not −.002."""
     pair = Contrast.from_errors([0.101], [0.1], [0.103], [0.1])
     expected = 0.5 * (1 - odds(-1.0)) + 0.5 * (1 - odds(3.0))
-    assert KTO(positives=0.5)(pair).loss.item() == pytest.approx(expected, abs=1e-10)
+    assert KTO()(pair).loss.item() == pytest.approx(expected, abs=1e-10)
 
 
 def test_what_is_usual_is_the_mean_of_the_whole_step_and_of_both_pictures():
@@ -57,7 +60,7 @@ def test_what_is_usual_is_the_mean_of_the_whole_step_and_of_both_pictures():
         asked.append(values.tolist())
         return torch.tensor(0.0005, dtype=torch.float64)
 
-    found = KTO(positives=0.5)(golden(mean=mean)).loss
+    found = KTO()(golden(mean=mean)).loss
     assert len(asked) == 1
     assert asked[0] == pytest.approx([0.00025, -0.00025, 0.00025, 0.0], abs=1e-15)
     expected = 0.5 * (1 - odds(0.5)) + 0.5 * (1 - odds(1.0))
@@ -65,11 +68,11 @@ def test_what_is_usual_is_the_mean_of_the_whole_step_and_of_both_pictures():
 
 
 def test_what_is_usual_carries_no_gradient():
-    """One pair, g_w = .001, Q = .0008·…: the slope is that of the chosen picture alone."""
+    """One pair, g_w = .001, Q = .8 · .001: the slope is that of the chosen picture alone."""
     pair = Contrast.from_errors([0.099], [0.1], [0.1], [0.1])
     usual = 0.8 * 0.001
     expected = -0.8 * odds(1000 * (0.001 - usual)) * odds(-1000 * (0.001 - usual))
-    assert slopes(KTO(), pair, 1000.0)[0] == pytest.approx(expected, abs=1e-10)
+    assert slopes(KTO(positives=0.8), pair, 1000.0)[0] == pytest.approx(expected, abs=1e-10)
 
 
 def test_a_loser_that_won_elsewhere_counts_as_desirable():
@@ -77,7 +80,7 @@ def test_a_loser_that_won_elsewhere_counts_as_desirable():
     pairs = golden(facts={"redeemed": [1.0, 1.0, 0.0, 0.0]})
     usual = (0.5 * (0.001 - 0.0005) + 0.5 * (-0.001 + 0.0005) + 0.8 * 0.0005) / 4
     expected = 0.5 * (1 - odds(1000 * (0.001 - usual))) + 0.5 * (1 - odds(1000 * (-0.0005 - usual)))
-    assert KTO()(pairs).loss[0].item() == pytest.approx(expected, abs=1e-10)
+    assert KTO(positives=0.8)(pairs).loss[0].item() == pytest.approx(expected, abs=1e-10)
 
 
 def test_pairs_without_that_fact_have_losers_only():
@@ -106,9 +109,9 @@ def test_each_utility_starts_where_it_says(utility, start):
 
 
 def test_loss_aversion_weighs_the_undesirable():
-    """λ_U = 2 doubles the rejected picture's part: 0.8 · ½ + 0.2 · 2 · ½ = 0.6 at the start."""
+    """λ_U = 2 doubles the rejected picture's part: ½ · ½ + ½ · 2 · ½ = 0.75 at the start."""
     still = Contrast.from_errors([0.1], [0.1], [0.2], [0.2])
-    assert KTO(undesirable=2.0)(still).loss.item() == pytest.approx(0.6, abs=1e-15)
+    assert KTO(undesirable=2.0)(still).loss.item() == pytest.approx(0.75, abs=1e-15)
     assert KTO(undesirable=2.0).at_init() is None
 
 
@@ -119,7 +122,7 @@ def test_loss_aversion_weighs_the_undesirable():
         ({"beta": 0.0}, r"Use 2000, which is 1000 without the factor"),
         ({"desirable": 0.0}, r"Need desirable > 0\. Use 1"),
         ({"undesirable": -1.0}, r"Need undesirable > 0\. Use 1"),
-        ({"positives": 1.0}, r"positives < 1\. Use 0\.8; 0\.5 weighs both alike"),
+        ({"positives": 1.0}, r"positives < 1\. Use 0\.5, which weighs both alike"),
         ({"utility": "loss-avers"}, r"Did you mean loss-averse\?"),
     ],
 )

@@ -44,16 +44,16 @@ class KTO(Objective):
             is 2000 here.
         desirable: How much a desirable picture counts: λ, 1 as released.
         undesirable: How much an undesirable one counts: 1 as released.
-        positives: Weight of a desirable picture against an undesirable one, in (0, 1). The
-            released code draws 0.8 of its pictures from the desirable ones; here that is their
-            weight, in the loss and in Q.
+        positives: Weight of a desirable picture against an undesirable one, in (0, 1): ½ is the
+            mean over pictures. The released code draws 0.8 of its pictures from the desirable
+            ones; 0.8 gives them that weight here, in the loss and in Q.
         utility: `kahneman-tversky` as published; `loss-averse` and `risk-seeking` bend one way.
     """
 
     beta: float = 2000.0
     desirable: float = 1.0
     undesirable: float = 1.0
-    positives: float = 0.8
+    positives: float = 0.5
     utility: Literal["kahneman-tversky", "loss-averse", "risk-seeking"] = "kahneman-tversky"
 
     name: ClassVar[str] = "kto"
@@ -72,7 +72,7 @@ class KTO(Objective):
         positive("beta", self.beta, "Use 2000, which is 1000 without the factor ½.")
         positive("desirable", self.desirable, "Use 1.")
         positive("undesirable", self.undesirable, "Use 1.")
-        within("positives", self.positives, 1e-6, 1.0, "Use 0.8; 0.5 weighs both alike.")
+        within("positives", self.positives, 1e-6, 1.0, "Use 0.5, which weighs both alike.")
         one_of("utility", self.utility, COSTS)
 
     def __call__(self, pairs: Contrast) -> Verdict:
