@@ -21,7 +21,7 @@ from palate.core.problems import unknown
 from palate.train.run import Run
 
 Settings = dict[str, Any]
-# What Diffusion-DPO's released launchers do and its descendants copied.
+# What Diffusion-DPO's released launchers do, and the code of Diffusion-SDPO, made from it.
 _LAUNCHER: Settings = {
     "adapter": None,  # code: all weights of the UNet
     "plan.batch": 2048,  # paper, launcher: 16 GPUs, 1 pair each, 128 accumulated
@@ -31,16 +31,27 @@ _LAUNCHER: Settings = {
     "plan.caption_dropout": 0.2,  # code: default
     "pictures.flip": True,  # code; it flips each picture by itself, here a pair flips together
 }
+# The same for methods whose own sources, as far as they were read, do not say.
+_UNTOLD: Settings = {
+    "adapter": None,  # ours (Diffusion-DPO's launcher)
+    "plan.micro_batch": 1,  # ours (Diffusion-DPO's launcher)
+    "plan.weight_decay": 0.01,  # ours (Diffusion-DPO's launcher)
+    "plan.clip_norm": 1.0,  # ours (Diffusion-DPO's launcher)
+    "plan.caption_dropout": 0.2,  # ours (Diffusion-DPO's launcher)
+    "pictures.flip": True,  # ours (Diffusion-DPO's launcher)
+}
+# The size each model was made for. Checkpointing costs time for memory and changes nothing else.
 _SD15: Settings = {"pictures.resolution": 512}
-_SDXL: Settings = {"pictures.resolution": 1024, "plan.gradient_checkpointing": True}  # code
+_SDXL: Settings = {"pictures.resolution": 1024, "plan.gradient_checkpointing": True}
 
 
 def sft_sd15() -> Settings:
     """Supervised fine-tuning as SPIN-Diffusion's baseline ran it."""
     return {
         "objective.name": "sft",
-        **_LAUNCHER,
+        **_UNTOLD,
         **_SD15,
+        "adapter": None,  # baseline: all weights did better than LoRA
         "plan.learning_rate": 1e-5,  # baseline (SPIN paper)
         "plan.batch": 512,  # baseline: 4 GPUs
         "plan.warmup_steps": 500,  # baseline
@@ -116,7 +127,7 @@ def dedpo_sd15() -> Settings:
     """DeDPO on Stable Diffusion 1.5, 1,250 labelled and 3,750 unlabelled pairs."""
     return {
         "objective.name": "dedpo",
-        **_LAUNCHER,
+        **_UNTOLD,
         **_SD15,
         "objective.beta": 5000.0,  # ours (Diffusion-DPO's launcher): the source does not say
         "plan.learning_rate": 1e-7,  # notes
@@ -202,6 +213,7 @@ def inversion_dpo_sdxl() -> Settings:
         "inversion.weight": "inv_alpha",  # code
         "inversion.target": "trajectory",  # ours; the figure's "reference" starts without gradient
         "plan.learning_rate": 1e-8,  # launcher: scaled by the number of GPUs
+        "inversion.visits": 4,  # ours: memory; the code keeps all 80
         "plan.batch": 1,  # launcher: per GPU, nothing accumulated
         "plan.warmup_steps": 1000,  # launcher
         "plan.steps": 2000,  # launcher
@@ -214,10 +226,11 @@ def inpo_sd15() -> Settings:
     """InPO on Stable Diffusion 1.5; the authors start from a supervised checkpoint."""
     return {
         "objective.name": "inpo",
-        **_LAUNCHER,
+        **_UNTOLD,
         **_SD15,
         "objective.beta": 2000.0,  # code
         "plan.batch": 1024,  # code: 1 · 128 accumulated · 8 GPUs
+        "plan.micro_batch": 1,  # code
         "plan.learning_rate": 1.024e-5,  # code: 1e-8, scaled by the batch
         "plan.warmup_steps": 200,  # code
         "plan.steps": 400,  # code
@@ -232,9 +245,12 @@ def inpo_sdxl() -> Settings:
 def smpo_sd15() -> Settings:
     """SmPO on Stable Diffusion 1.5; labels come from PickScore there (labels.scorer here)."""
     return {
-        **inpo_sd15(),
         "objective.name": "smpo",
+        **_UNTOLD,
+        **_SD15,
         "objective.beta": 2000.0,  # code
+        "plan.batch": 1024,  # code
+        "plan.learning_rate": 1.024e-5,  # ours (InPO's)
         "plan.warmup_steps": 100,  # code
         "plan.steps": 200,  # code
     }
@@ -259,8 +275,12 @@ def spin_sd15() -> Settings:
     """SPIN-Diffusion on Stable Diffusion 1.5, three rounds."""
     return {
         "objective.name": "spin",
-        **_LAUNCHER,
+        **_UNTOLD,
         **_SD15,
+        "adapter": None,  # paper: LoRA is not explored
+        "plan.batch": 2048,  # paper: 8 GPUs, 8 pairs each, 32 accumulated
+        "plan.micro_batch": 8,  # paper
+        "plan.weight_decay": 0.01,  # paper
         "selfplay.iterations": 3,  # paper
         "selfplay.betas": [2000.0, 5000.0, 5000.0],  # paper
         "selfplay.learning_rates": [2e-5, 2e-5, 5e-8],  # paper; the cards list 2e-5 throughout
@@ -280,6 +300,7 @@ def d3po_sd15() -> Settings:
         **_SD15,
         "adapter.rank": 4,  # code
         "objective.beta": 0.1,  # code
+        "rollout.at_once": 8,  # ours: memory
         "plan.learning_rate": 3e-5,  # code
         "plan.weight_decay": 1e-4,  # code
         "plan.batch": 10,  # code: prompts per batch, two batches per epoch
@@ -296,6 +317,7 @@ def spo_sd15() -> Settings:
         **_SD15,
         "adapter.rank": 4,  # code
         "objective.beta": 10.0,  # code
+        "rollout.at_once": 8,  # ours: memory
         "plan.learning_rate": 6e-5,  # code
         "plan.weight_decay": 1e-4,  # code
         "plan.batch": 40,  # code: 10 prompts on each of 4 GPUs
@@ -327,6 +349,7 @@ def lpo_sd15() -> Settings:
         "objective.beta": 500.0,  # code
         "rollout.threshold": 0.35,  # code
         "rollout.threshold_high": 0.5,  # code
+        "rollout.at_once": 8,  # ours: memory
         "plan.learning_rate": 6e-5,  # code
         "plan.weight_decay": 1e-4,  # ours (SPO's)
         "plan.batch": 40,  # ours (SPO's)
@@ -352,9 +375,11 @@ def kto_sd15() -> Settings:
     """Diffusion-KTO on Stable Diffusion 1.5."""
     return {
         "objective.name": "kto",
-        **_LAUNCHER,
+        **_UNTOLD,
         **_SD15,
         "objective.beta": 2000.0,  # code: 1000 without the ½
+        "objective.positives": 0.8,  # code: sampling share
+        "plan.caption_dropout": 0.2,  # code
         "plan.learning_rate": 1e-7,  # code
         "plan.batch": 8,  # code: 2 pictures on each of 4 GPUs, which is pictures, not pairs
         "plan.warmup_steps": 200,  # code
@@ -381,9 +406,10 @@ def dspo_sd15() -> Settings:
     """DSPO on Stable Diffusion 1.5."""
     return {
         "objective.name": "dspo",
-        **_LAUNCHER,
+        **_UNTOLD,
         **_SD15,
         "objective.beta": 0.001,  # code: default of three
+        "plan.batch": 2048,  # code
         "plan.learning_rate": 2.048e-5,  # code: 1e-8, scaled by the batch
         "plan.warmup_steps": 250,  # ours
         "plan.steps": 1000,  # code: 500 to 1,500
@@ -405,9 +431,14 @@ def dspo_sdxl() -> Settings:
 def capo_sdxl() -> Settings:
     """CaPO on SDXL: number of pictures, β, bias and learning rate were not found anywhere."""
     return {
-        **dpo_sdxl(),
         "objective.name": "capo",
+        **_UNTOLD,
+        **_SDXL,
         "objective.beta": 2000.0,  # ours
+        "plan.batch": 2048,  # ours (Diffusion-DPO's launcher)
+        "plan.learning_rate": 2.048e-5,  # ours (Diffusion-DPO's launcher)
+        "plan.warmup_steps": 200,  # ours (Diffusion-DPO's launcher)
+        "plan.steps": 2000,  # ours (Diffusion-DPO's launcher)
     }
 
 
