@@ -40,7 +40,7 @@ VARIANTS = {
     "ipo, a far target": partial(IPO, beta=1.0),
     "dmpo, a near target": partial(DMPO, alpha=0.3),
     "see-dpo, absolute": partial(SEEDPO, gamma=50.0, gamma_mode="absolute"),
-    "kto, losses weigh more": partial(KTO, undesirable=2.5, positives=0.5),
+    "kto, losses weigh more": partial(KTO, undesirable=2.5, positives=0.8),
     "mapo, mostly margin": partial(MaPO, weight=3.0, squash=2.0),
     "dspo, a strong lean": partial(DSPO, beta=1.0),
     "sdpo, everything is kept back": partial(SDPO, beta=5000.0, slack=0.99),
