@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
 
-from palate.core.contrast import Branch, Contrast, Denoised, Stepped
+from palate.core.contrast import Branch, Denoised
 from palate.core.problems import SettingError, require, unknown
 
 
@@ -54,20 +53,4 @@ def predicted(branch: Branch | None) -> Denoised:
         got="errors without the predictions they were taken from",
         need="predictions of policy and reference, and their target",
         fix="Give Denoised branches; a training collects them for an objective that needs them.",
-    )
-
-
-def clipped(pairs: Contrast, epsilon: float) -> Contrast:
-    """The same steps, each with its ratio of policy to reference held within 1 ± epsilon.
-
-    Raises:
-        SettingError: when the evidence is not steps.
-    """
-    chosen, rejected = pairs.chosen, pairs.rejected
-    if isinstance(chosen, Stepped) and isinstance(rejected, Stepped):
-        return replace(pairs, chosen=chosen.clipped(epsilon), rejected=rejected.clipped(epsilon))
-    raise SettingError(
-        got=f"clip={epsilon} on evidence that is not steps of a sampler",
-        need="log-probabilities of steps on both sides, whose ratios can be clipped",
-        fix="Train on pictures that the policy draws, or give Stepped branches.",
     )

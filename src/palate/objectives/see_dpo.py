@@ -17,7 +17,8 @@ from typing import ClassVar, Literal, final
 from palate.core.contrast import Branch, Contrast, Verdict
 from palate.core.problems import require
 from palate.objectives.base import Needs, Objective
-from palate.objectives.limits import clipped, one_of, positive, within
+from palate.objectives.clipping import clipped_pairs
+from palate.objectives.limits import one_of, positive, within
 from palate.objectives.logistic import soft_label_loss
 
 UNITS = ("relative", "absolute")
@@ -69,7 +70,7 @@ class SEEDPO(Objective):
 
     def __call__(self, pairs: Contrast) -> Verdict:
         """Score each pair by its odds, re-centred by how hard its pictures are to explain."""
-        held = pairs if self.clip is None else clipped(pairs, self.clip)
+        held = pairs if self.clip is None else clipped_pairs(pairs, self.clip)
         rejected: Branch | None = held.rejected
         logit = 0.5 * self.beta * held.margin
         assert rejected is not None  # the margin has just read it

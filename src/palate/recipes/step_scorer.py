@@ -6,7 +6,8 @@ one step, or the noisy latents), and the softmax of its two scores is fitted to 
 the label one half. A prompt counts once however many pairs it has (SPO, arXiv:2406.04314, and LPO,
 arXiv:2502.01051, train their scorers so).
 
-Read next: `step_accuracy.py`, the measurement; `palate/scorers/stepclip.py` and `latent.py`.
+Read next: `step_accuracy.py`, the measurement; `palate/scorers/stepclip.py` and
+`palate/scorers/latent.py`, the two kinds.
 """
 
 import shutil

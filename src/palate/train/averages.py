@@ -2,7 +2,7 @@
 
 They are kept in float32: at a decay of 0.9999 an update is smaller than half precision can add.
 
-Read next: `palate/objectives/adaptive.py`, who asks them.
+Read next: `palate/objectives/annotators.py`, who asks them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
