@@ -5,7 +5,7 @@ on how β enters the multiplier: halved or not, on errors averaged over the elem
 or summed over them. The **effective multiplier** (on the difference of per-element-mean squared
 errors) is what two conventions must share to mean the same. Here it is β/2.
 
-Read next: `objectives/dpo.py`, which uses it.
+Read next: `palate/objectives/dpo.py`, which uses it.
 """
 
 import math

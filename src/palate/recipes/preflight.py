@@ -2,7 +2,7 @@
 
 Every question is asked even when an earlier one failed; a question that cannot be asked says so.
 
-Read next: `core/record.py`, which writes the same facts into every run.
+Read next: `palate/core/record.py`, which writes the same facts into every run.
 """
 
 import importlib.util
