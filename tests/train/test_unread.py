@@ -38,6 +38,7 @@ def test_every_method_as_published_reads_all_it_brings(method):
         ("see-dpo", {"objective.clip": 0.1}, r"objective\.clip of see-dpo without a rollout"),
         ("see-dpo", {"objective.clip": 0.1, "inversion.by": "policy"}, "without a rollout"),
         ("sdpo", {"noise.shared": False}, r"noise\.shared=False with objective sdpo"),
+        ("mapo", {"inversion.target": "reference", "inversion.by": "policy"}, "asks no reference"),
         ("spin", {"labels.scorer": "world"}, r"spin and labels\.scorer=world"),
         ("capo", {"labels.scorers": ["world"], "selfplay.iterations": 2}, "labels that nobody"),
         ("dedpo", {"selfplay.iterations": 2}, "objective dedpo and its labels"),

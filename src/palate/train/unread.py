@@ -40,6 +40,12 @@ def _own(run: "Run") -> None:
         need="one noise for both pictures, whose residuals are compared",
         fix="Leave noise.shared out.",
     )
+    require(
+        run.inversion is None or run.inversion.target != "reference" or needs.reference,
+        got=f"inversion.target=reference with objective {name}, which asks no reference",
+        need="a target that does not depend on its answer",
+        fix="Use inversion.target=trajectory or clean.",
+    )
 
 
 def _drawn(run: "Run") -> None:
