@@ -4,7 +4,8 @@ import pytest
 
 from palate.cli.flags import flags, read_flags
 from palate.core.problems import SettingError
-from palate.train.run import Run, settings
+from palate.train.groups import GROUPS
+from palate.train.run import SOURCES, Run, settings
 
 
 def read(*words: str):
@@ -44,11 +45,13 @@ def test_every_setting_has_a_flag():
         assert known[setting.path.replace("_", "-")].path == setting.path
 
 
-def test_every_default_can_be_said_as_a_flag_and_changes_nothing():
-    base = Run.from_values({"model": "m", "data": "d"})
+def usual(group: str | None) -> dict[str, object]:
+    """The defaults of a group, or of everything that every run has, after a way through flags."""
     words: list[str] = []
     for setting in settings():
-        if setting.required or setting.default is None or setting.default == ():
+        top = setting.path.partition(".")[0]
+        mine = top == group if group else top not in SOURCES
+        if not mine or setting.required or setting.default is None or setting.default == ():
             continue
         many = isinstance(setting.default, tuple)
         text = ",".join(map(str, setting.default)) if many else str(setting.default).lower()
@@ -56,8 +59,17 @@ def test_every_default_can_be_said_as_a_flag_and_changes_nothing():
             f"--{setting.path}",
             text if many or text in ("true", "false") else str(setting.default),
         ]
-    same = Run.from_values({"model": "m", "data": "d", **read(*words)})
+    return read(*words)
+
+
+def test_every_default_can_be_said_as_a_flag_and_changes_nothing():
+    base = Run.from_values({"model": "m", "data": "d"})
+    same = Run.from_values({"model": "m", "data": "d", **usual(None)})
     assert same.differences(base) == {}
+    for source in SOURCES:
+        values = {path.partition(".")[2]: value for path, value in usual(source).items()}
+        assert values
+        assert GROUPS[source](**values) == GROUPS[source]()
 
 
 def test_a_word_where_a_word_is_wanted_stays_a_word():
