@@ -55,6 +55,18 @@ def test_nothing_is_suspect_while_warming_up():
         assert bool((GOLDEN(annotated(step=step)).extras["minority"] == 0).all()) is quiet
 
 
+def test_a_formula_tried_on_numbers_is_past_the_warm_up():
+    """Without a step nobody would see the method; asked for, the first one is still quiet."""
+    sides = ([0.098], [0.1], [0.1], [0.1])
+    averages = ([0.001], [-0.004])
+    found = [
+        AdaptiveDPO()(Contrast.from_errors(*sides, averages=averages, **step)).extras["minority"]
+        for step in ({}, {"step": 1})
+    ]
+    assert float(found[0]) > 0.1
+    assert float(found[1]) == 0
+
+
 def test_margins_that_are_all_zero_are_no_division_by_zero():
     """A policy that has not moved, warmed up or not: 0/0 in the released code."""
     zero = [0.0] * 4

@@ -24,6 +24,8 @@ from torch import Tensor
 from palate.core.path import Prediction
 from palate.core.problems import SettingError, require
 
+# Later than any warm-up: a formula tried on numbers is judged as in the middle of a training.
+LATE = 1000
 Numbers = Sequence[float] | Tensor
 _T = TypeVar("_T")
 
@@ -252,7 +254,8 @@ class Contrast:
 
         Lists become float64; tensors keep their type and gradient. `agreement` is one number
         for all pairs, or one for each. `others` are further attributes of a contrast: `averages`
-        and `facts` may hold lists too.
+        and `facts` may hold lists too. The step is a late one, past the warm-up of methods that
+        have one; give `step` for another.
 
         Raises:
             SettingError: when the lengths differ.
@@ -270,6 +273,7 @@ class Contrast:
         chosen = Measured(policy=policy, reference=_maybe(reference_chosen))
         averages: Any = others.pop("averages", ())
         facts: Any = others.pop("facts", {})
+        others = {"step": LATE} | others
         others |= {
             "averages": tuple(_numbers(margin) for margin in averages),
             "facts": {name: _numbers(values) for name, values in facts.items()},
