@@ -106,6 +106,7 @@ class Scores:
         wanted = list(dict.fromkeys(names))
         path = self.folder / ROOM / f"{digest_json(scorer.identity)[:32]}.json"
         known = _kept(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         fresh = [name for name in wanted if name not in known]
         for start in range(0, len(fresh), AT_ONCE):
             few = fresh[start : start + AT_ONCE]
@@ -115,10 +116,9 @@ class Scores:
             known |= dict(zip(few, map(float, answers), strict=True))
             done = start + len(few)
             if done == len(fresh) or (start // AT_ONCE + 1) % TOLD_EVERY == 0:
+                # Kept before it is told, so that what was told is not asked again.
+                write_json(path, [[*which, repr(score)] for which, score in known.items()])
                 self.tell(f"{scorer.name}: {done:,} of {len(fresh):,} pictures scored.")
-        if fresh:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, [[text, name, repr(score)] for (text, name), score in known.items()])
         return {name: known[name] for name in wanted if np.isfinite(known[name])}
 
 
