@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from palate.backbones.backbone import Backbone, Sizes
+from palate.backbones.backbone import Backbone, Condition, Sizes
 from palate.core.files import digest_json
+from palate.core.problems import HealthStop, require
 from palate.data.pairs import Pair
 from palate.train.groups import Pictures
 from palate.train.rack import ROWS_PER_SHARD, Rack
@@ -180,6 +181,24 @@ class Cache:
 def prompt_name(text: str) -> str:
     """The name of a prompt on its rack. Long prompts are fine; so is the empty one."""
     return f"prompt:{text}"
+
+
+def empty_prompt(cache: Cache, setting: str) -> Condition:
+    """What the empty prompt says, for guidance of the strength that a setting has.
+
+    Raises:
+        HealthStop: when its embedding cannot be used.
+    """
+    name = prompt_name("")
+    require(
+        name not in cache.prompts.refused,
+        got=f"guidance and an embedding of the empty prompt that cannot be used "
+        f"({cache.prompts.refused.get(name)})",
+        need="a text encoder that can embed the empty prompt",
+        fix=f"Use {setting}=1, or mend the text encoder.",
+        kind=HealthStop,
+    )
+    return Condition(cache.prompts.rows([name]))
 
 
 def latent_factors(backbone: Backbone, side: int) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from palate.backbones.backbone import Backbone, Condition
 from palate.backbones.guidance import guided
 from palate.backbones.steps import Grid, transition
 from palate.core.contrast import Branch, Denoised
-from palate.core.problems import HealthStop, SettingError, require
+from palate.core.problems import SettingError, require
 from palate.core.streams import Streams
 from palate.train.batch import Batch
-from palate.train.cache import Cache, prompt_name
+from palate.train.cache import Cache, empty_prompt
 from palate.train.noise import Noised
 from palate.train.run import Run
 from palate.train.sources import SelfPlaySettings
@@ -162,19 +162,5 @@ def open_duel(run: Run, backbone: Backbone, cache: Cache) -> Duel:
         grid=grid,
         levels=levels,
         shared=run.noise.shared,
-        empty=_empty(cache) if settings.guidance > 1 else None,
+        empty=empty_prompt(cache, "selfplay.guidance") if settings.guidance > 1 else None,
     )
-
-
-def _empty(cache: Cache) -> Condition:
-    """What the empty prompt says."""
-    name = prompt_name("")
-    require(
-        name not in cache.prompts.refused,
-        got=f"an embedding of the empty prompt that cannot be used "
-        f"({cache.prompts.refused.get(name)})",
-        need="a text encoder that can embed the empty prompt, for guidance",
-        fix="Use selfplay.guidance=1, or mend the text encoder.",
-        kind=HealthStop,
-    )
-    return Condition(cache.prompts.rows([name]))

@@ -25,10 +25,10 @@ from torch import Tensor
 from palate.backbones.backbone import Backbone, Condition
 from palate.backbones.inversion import NOISE_SHARE, Inversion, inversion_grid
 from palate.core.path import Path
-from palate.core.problems import HealthStop, StateError, require
+from palate.core.problems import StateError, require
 from palate.core.streams import Streams
 from palate.train.batch import Batch
-from palate.train.cache import Cache, prompt_name, views
+from palate.train.cache import Cache, empty_prompt, views
 from palate.train.groups import NoiseSettings
 from palate.train.log import Event
 from palate.train.run import Run
@@ -182,7 +182,7 @@ def open_inverted(
     """
     settings = run.inversion or InversionSettings()
     grid = grid_of(backbone.path, settings, run.noise)
-    empty = _empty(cache) if settings.guidance > 1 else None
+    empty = empty_prompt(cache, "inversion.guidance") if settings.guidance > 1 else None
     route = Route(grid=grid, guidance=settings.guidance, empty=empty, renoise=settings.renoise)
     visits = settings.visits or len(places_of(backbone.path, grid, run.noise))
     asked = visits * (1 if empty is None else 2)
@@ -234,17 +234,3 @@ def _kept(
         rack=rack,
         tell=lambda text: tell(Event(kind="cache", text=text)),
     )
-
-
-def _empty(cache: Cache) -> Condition:
-    """What the empty prompt says."""
-    name = prompt_name("")
-    require(
-        name not in cache.prompts.refused,
-        got=f"guidance and an embedding of the empty prompt that cannot be used "
-        f"({cache.prompts.refused.get(name)})",
-        need="a text encoder that can embed the empty prompt",
-        fix="Use inversion.guidance=1, or mend the text encoder.",
-        kind=HealthStop,
-    )
-    return Condition(cache.prompts.rows([name]))
