@@ -10,13 +10,17 @@ from torch.nn.functional import avg_pool2d
 from palate.backbones import latent
 from palate.core.problems import HealthStop
 from palate.data.pairs import PreferencePairs
+from palate.objectives import AdaptiveDPO
 from palate.train.findings import findings, verdict
-from palate.train.groups import Limits
+from palate.train.groups import Limits, Plan
+from palate.train.health import Asked, Monitor
 from palate.train.log import read_rows
 from palate.train.loop import train
 from palate.train.run import Run
 from palate.train.runs import find_runs
+from palate.train.step import Learner
 from train.conftest import PAIRS, WORDS, small_run, snapshot
+from train.micro import Given, Micro, batch
 
 
 def row(**changes):
@@ -78,6 +82,23 @@ def test_a_stop_can_be_overridden_and_a_finding_silenced():
     bad = row(winner_drift=0.06)
     assert findings(bad, [bad, bad], Limits(stop=False))[0].status == "watch"
     assert findings(bad, [bad, bad], Limits(ignore=("winner-drift",))) == []
+
+
+@pytest.mark.parametrize(("own", "passes"), [({}, 4), ({"synthetic": Given()}, 2)])
+def test_averages_are_asked_only_where_the_objective_judges(own, passes, run, monkeypatch):
+    """Policy and reference; two averages besides, unless the model supplies facts itself."""
+    asked: list[int] = []
+    plain = Micro.predict
+
+    def predict(self, noisy, level, condition):
+        asked.append(len(noisy))
+        return plain(self, noisy, level, condition)
+
+    learner = Learner(Micro(), AdaptiveDPO(), Given(), Plan(device="cpu"), own)
+    monitor = Monitor(run, learner, Asked(batch=batch(2), prompts=("p", "q")))
+    monkeypatch.setattr(Micro, "predict", predict)
+    assert ("loss" in monitor._ask(0, batch(2))) == (not own)
+    assert asked == [4] * passes
 
 
 @pytest.fixture(scope="module", autouse=True)

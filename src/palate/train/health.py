@@ -3,6 +3,9 @@
 Its first number is winner drift: how much worse than the reference the policy denoises the
 pictures people preferred. A run can have falling loss and rising accuracy and still ruin them.
 
+An objective that reads a mean over the whole step reads the mean of each part of the check here:
+the loss of a check is for comparing checks, not for comparing with the loss of training.
+
 Read next: `findings.py`, what the numbers mean.
 """
 
@@ -168,11 +171,12 @@ class Monitor:
             draw=draw,
             draws=self._run.health.draws,
         )(part)
-        voices = self._learner.averages.voices()
-        contrast = denoise(backbone, part, noise, BOTH, step=self._step, voices=voices)
         # Noised pictures say nothing of an objective that judges other evidence in this run, nor
         # fixed numbers of one whose facts change with the policy.
         judged = self._run.evidence == "noised" and not self._learner.own
+        # Averages speak to the objective only.
+        voices = self._learner.averages.voices() if judged else ()
+        contrast = denoise(backbone, part, noise, BOTH, step=self._step, voices=voices)
         found = measure(contrast, self._learner.objective(contrast) if judged else None, BOTH)
         return {**found, "level": noise.level.cpu().double()}
 
