@@ -13,7 +13,7 @@ from train.conftest import WORDS, picture, snapshot
 PROMPTS = 12
 # By the group of settings that only some methods bring: what makes it small.
 SMALL: dict[str, dict[str, Any]] = {
-    "inversion": {"inversion.steps": 3},
+    "inversion": {"inversion.steps": 3, "inversion.visits": None},
     "rollout": {"rollout.steps": 4, "rollout.skip_first": 0, "rollout.threshold": 0.0,
                 "rollout.threshold_high": None, "rollout.prompts": f"world:train:{PROMPTS}"},
     "selfplay": {"selfplay.iterations": 1, "selfplay.sampling_steps": 2, "selfplay.steps": None,

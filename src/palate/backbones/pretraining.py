@@ -4,8 +4,8 @@ Pictures come from a function the caller hands in, so this room knows nothing of
 draws them. Every few minutes the whole state is written to the work folder, and a run started
 again on the same folder goes on from there; every draw is a function of (seed, step).
 
-Read next: `lessons.py`, the two losses; `tiny.py`, the networks; `palate/recipes/pretrain.py`, which
-hands in the small world.
+Read next: `lessons.py`, the two losses; `tiny.py`, the networks;
+`palate/recipes/pretrain.py`, which hands in the small world.
 """
 
 from collections.abc import Callable
