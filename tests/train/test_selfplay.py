@@ -12,7 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from palate.backbones import load
+from palate.backbones import load, model_digests
 from palate.backbones.steps import Grid, transition
 from palate.core.files import digest_file
 from palate.core.problems import SettingError, StateError
@@ -21,6 +21,7 @@ from palate.data.comparison import compare
 from palate.data.pairs import PreferencePairs
 from palate.data.store import Store
 from palate.objectives import OBJECTIVES
+from palate.train import opponents
 from palate.train.denoise import denoise
 from palate.train.duel import Duel, Duelled
 from palate.train.log import Event, read_rows
@@ -169,6 +170,55 @@ def test_opponents_lie_in_a_folder_named_after_the_model_that_drew_them(
         assert {row.judge for row in rows} == {f"spin {them.key[:12]}"}
         assert rows[0].generation[1]["model"]["unet"] == load(drawer).digests["unet"]
     assert names[0] != names[1]
+
+
+def test_a_winner_that_the_model_draws_to_the_pixel_is_not_drawn_again(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of each of the two blocks comes out as the data has it; the others are grey."""
+    pairs, blocks = PreferencePairs.open(data), list[int]()
+    winners = sorted({(pair.prompt, pair.chosen) for pair in pairs})
+
+    def sample(_backbone: object, prompts: list[str], *_rest: object, **_more: object) -> Tensor:
+        first = pairs.image(winners[sum(blocks)][1])
+        drawn = np.full((len(prompts), *first.shape), 128, np.uint8)
+        drawn[0] = first
+        blocks.append(len(prompts))
+        return torch.from_numpy(drawn)
+
+    monkeypatch.setattr(opponents, "sample", sample)
+    them = Opponents(
+        run=playing(model, data), backbone=load(model), pairs=pairs, folder=tmp_path,
+        tell=lambda _event: None,
+    )  # fmt: skip
+    snapshot = them.freeze()
+    assert blocks == [32, 8]
+    assert len(PreferencePairs.open(snapshot)) == 38
+    snapshot.rename(tmp_path / "lost")
+    again = them.freeze()
+    assert blocks == [32, 8]
+    assert PreferencePairs.open(again).digest == PreferencePairs.open(tmp_path / "lost").digest
+
+
+def test_steps_are_counted_also_where_not_all_are_logged(
+    model: Path, cache: Path, tmp_path: Path
+) -> None:
+    run = playing(model, snapshot(tmp_path, 12), steps=[3, 2]).with_values({"plan.log_every": 2})
+    heard: list[tuple[int, int]] = []
+
+    def hear(event: Event) -> None:
+        heard.extend([(event.step, event.total)] if event.kind == "step" else [])
+
+    result = train(run, tmp_path / "out", cache=cache, on_event=hear)
+    rows = read_rows(tmp_path / "out/log.jsonl")
+    assert [(row["step"], row["round"]) for row in rows] == [(2, 1), (5, 2)]
+    assert heard == [(step, 5) for step in range(1, 6)]
+    assert result.steps == 5
+    assert json.loads((tmp_path / "out/record.json").read_text())["steps"] == 5
+
+
+def test_a_models_digests_are_known_without_opening_it(model: Path) -> None:
+    assert model_digests(model) == load(model).digests
 
 
 @pytest.mark.slow

@@ -31,27 +31,26 @@ __all__ = [
     "Precision",
     "Sizes",
     "load",
+    "model_digests",
     "shipped",
 ]
 
 SHIPPED = Path(__file__).parent / "shipped"
 
 
-def _stable_diffusion(folder: Any, **settings: Any) -> Backbone:
-    from palate.backbones.latent import LatentDiffusion
+def _stable_diffusion() -> Any:
     from palate.backbones.sd import FAMILY
 
-    return LatentDiffusion.load(FAMILY, folder, **settings)
+    return FAMILY
 
 
-def _stable_diffusion_xl(folder: Any, **settings: Any) -> Backbone:
-    from palate.backbones.latent import LatentDiffusion
+def _stable_diffusion_xl() -> Any:
     from palate.backbones.sdxl import FAMILY
 
-    return LatentDiffusion.load(FAMILY, folder, **settings)
+    return FAMILY
 
 
-FAMILIES: Mapping[str, Callable[..., Backbone]] = {
+FAMILIES: Mapping[str, Callable[[], Any]] = {
     "StableDiffusionPipeline": _stable_diffusion,
     "StableDiffusionXLPipeline": _stable_diffusion_xl,
 }
@@ -85,6 +84,35 @@ def load(
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
+    from palate.backbones.latent import LatentDiffusion
+
+    family, folder = _found(model)
+    return LatentDiffusion.load(
+        family,
+        folder,
+        adapter=adapter,
+        train=train,
+        device=torch.device(device),
+        precision=precision,
+        gradient_checkpointing=gradient_checkpointing,
+        weights=Path(weights) if isinstance(weights, str) else weights,
+    )
+
+
+def model_digests(model: str | Path) -> Mapping[str, str]:
+    """SHA-256 of each part of a model, as `Backbone.digests` has them, without opening it.
+
+    Raises:
+        WeightsError: when the folder cannot be used.
+    """
+    from palate.backbones.latent import digests_of
+
+    family, folder = _found(model)
+    return digests_of(family, folder, folder.parts(family.parts))
+
+
+def _found(model: str | Path) -> tuple[Any, Any]:
+    """The family and the folder of a model, which may have to be fetched."""
     from palate.backbones.folder import Folder
 
     folder = Folder.open(shipped() if str(model) == "shipped" else model)
@@ -96,15 +124,7 @@ def load(
         fix=f"Use a folder of a {guess}." if guess else "Use a model of a family palate knows.",
         kind=WeightsError,
     )
-    return FAMILIES[folder.family](
-        folder,
-        adapter=adapter,
-        train=train,
-        device=torch.device(device),
-        precision=precision,
-        gradient_checkpointing=gradient_checkpointing,
-        weights=Path(weights) if isinstance(weights, str) else weights,
-    )
+    return FAMILIES[folder.family](), folder
 
 
 def shipped() -> Path:

@@ -154,10 +154,7 @@ class LatentDiffusion:
     @property
     def digests(self) -> Mapping[str, str]:
         """SHA-256 of each part of the base model, and of its rules where it has any."""
-        found = {name: part.digest for name, part in self._parts.items()}
-        rules = _rules(self._family, self._folder)
-        # Named after the encoders, because what they say of a prompt depends on the rules.
-        return {**found, "text_encoder_rules": digest_json(rules)} if rules else found
+        return digests_of(self._family, self._folder, self._parts)
 
     @property
     def scheduler_config(self) -> Mapping[str, object]:
@@ -260,6 +257,14 @@ class LatentDiffusion:
             self._autoencoder = None
         if "text_encoder" in parts:
             self._text = None
+
+
+def digests_of(family: Family, folder: Folder, parts: Mapping[str, Part]) -> dict[str, str]:
+    """SHA-256 of each part of a folder, and of its rules where it has any."""
+    found = {name: part.digest for name, part in parts.items()}
+    rules = _rules(family, folder)
+    # Named after the encoders, because what they say of a prompt depends on the rules.
+    return {**found, "text_encoder_rules": digest_json(rules)} if rules else found
 
 
 def _rules(family: Family, folder: Folder) -> dict[str, Any]:

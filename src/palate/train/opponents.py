@@ -5,7 +5,7 @@ against plays no part. The opponents of a model lie in a folder that is named af
 of another model cannot be taken for them, and those already drawn are kept when a round is
 interrupted.
 
-Read next: `selfplay.py`, the rounds; `data/store.py`, where the pictures are kept.
+Read next: `selfplay.py`, the rounds; `palate/data/store.py`, where the pictures are kept.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ import torch
 
 from palate.backbones.backbone import Backbone
 from palate.backbones.sample import Sampler, sample, starting_noise
-from palate.core.files import digest_json
+from palate.core.files import digest_json, read_json, write_json
 from palate.core.problems import require
 from palate.data.comparison import Comparison, compare
 from palate.data.pairs import PreferencePairs
@@ -31,6 +31,8 @@ from palate.train.sources import SelfPlaySettings
 # Deterministic, so that the pictures are the ends of the ways that `duel.py` follows.
 SCHEDULER = "ddim"
 STORE, SNAPSHOT, MADE = "store", "snapshot", "opponents"
+# Winners that were drawn to the last pixel, and so have no opponent.
+ALIKE = "alike.json"
 # Pictures that are kept together; a kill loses fewer.
 BLOCK = 32
 _SAY_EVERY = 8 * BLOCK
@@ -96,7 +98,8 @@ class Opponents:
         # Sorted: the order of the data depends on the losers, which are not read.
         winners = sorted({(pair.prompt, pair.chosen) for pair in self.pairs})
         blocks = [winners[i : i + BLOCK] for i in range(0, len(winners), BLOCK)]
-        done = {(row.prompt, row.images[0].sha256) for row in store.rows()}
+        alike = self._alike()
+        done = alike | {_winner(row) for row in store.rows()}
 
         def noticed(name: str) -> None:
             self._say(f"{name}: finishing these pictures. Again to leave at once.")
@@ -106,7 +109,10 @@ class Opponents:
             for number, block in enumerate(blocks):
                 # A block is drawn whole or not at all: its pictures do not depend on interruptions.
                 if not done.issuperset(block):
-                    store.add(self._block(store, block))
+                    made = self._block(store, block)
+                    store.add(made)
+                    alike |= set(block) - {_winner(row) for row in made}
+                    write_json(self.place / ALIKE, sorted(alike))
                 drawn = min((number + 1) * BLOCK, len(winners))
                 if drawn % _SAY_EVERY == 0:
                     self._say(f"{drawn} of {len(winners)} opponents drawn.")
@@ -117,6 +123,12 @@ class Opponents:
                     fix="Go on with: palate resume and the folder of the run.",
                     kind=Interrupted,
                 )
+
+    def _alike(self) -> set[Winner]:
+        """Winners that turned out to be what the model draws, in earlier attempts."""
+        path = self.place / ALIKE
+        found = read_json(path) if path.is_file() else []
+        return {(prompt, picture) for prompt, picture in found}
 
     def _block(self, store: Store, block: Sequence[Winner]) -> list[Comparison]:
         """The winners of a block, each put against a picture drawn for its prompt."""
@@ -167,3 +179,8 @@ class Opponents:
 
     def _say(self, text: str) -> None:
         self.tell(Event(kind="cache", text=text))
+
+
+def _winner(row: Comparison) -> Winner:
+    """The prompt and the data's picture of a comparison with an opponent."""
+    return row.prompt, row.images[0].sha256

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, final
 
-from palate.backbones import Mixture, load
+from palate.backbones import Mixture, load, model_digests
 from palate.core.files import damage, read_json, write_atomic
 from palate.core.problems import DataError, HealthStop, StateError, require
 from palate.data.pairs import PreferencePairs
@@ -136,7 +136,7 @@ class Game:
         train, held_out = self.pairs.split(
             by=self.run.split.by, held_out=self.run.split.held_out, seed=self.run.seed
         )
-        digests = dict(load(self.run.model).digests)
+        digests = dict(model_digests(self.run.model))
         mine = {"data": self.pairs.digest, **{f"model {k}": v for k, v in digests.items()}}
         for name, value in self.place.identity.items():
             require(
@@ -160,12 +160,8 @@ class Game:
         }
 
     def steps_before(self, number: int) -> int:
-        """Steps taken in the rounds before this one, as their logs have them."""
-        return sum(
-            int(rows[-1]["step"])
-            for each in range(1, number)
-            if (rows := read_rows(self._training(each) / LOG))
-        )
+        """Steps taken in the rounds before this one, as far as it is known."""
+        return sum(self._steps(each) for each in range(1, number))
 
     def leave(self, status: str, sentence: str) -> None:
         """Write down why the game ended early."""
@@ -262,6 +258,15 @@ class Game:
             before = self.steps_before(number)
             for row in read_rows(self._training(number) / name):
                 yield {**row, "step": before + int(row["step"]), "round": number}
+
+    def _steps(self, number: int) -> int:
+        """Steps of a round: of one that was left, as many as its logs tell of."""
+        record = self._record(number)
+        if record.get("status") == "finished":
+            return int(record["steps"])
+        # Not every step is logged, so there may have been more.
+        logs = [read_rows(self._training(number) / name) for name in (LOG, HEALTH)]
+        return max((int(rows[-1]["step"]) for rows in logs if rows), default=0)
 
     def _record(self, number: int) -> Mapping[str, Any]:
         with suppress(DataError):
