@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from palate.backbones import sd
+from palate.backbones import Condition, sd
 from palate.core.problems import DataError, HealthStop, SettingError, StateError, WeightsError
 from palate.objectives import DPO
 from palate.train.batch import Batch
@@ -18,7 +18,8 @@ from palate.train.loop import train
 from palate.train.place import claim, enough_room
 from palate.train.runs import find_runs
 from palate.train.start import start_facts
-from palate.train.step import Learner
+from palate.train.step import Learner, judged
+from palate.train.taken import Steps
 from train.conftest import snapshot
 from train.micro import Given, Micro, batch
 
@@ -71,6 +72,28 @@ def test_repeated_skipped_updates_stop_the_run(tmp_path):
     with pytest.raises(HealthStop, match="3 skipped updates") as caught:
         guard.count(seen=8, broken=0, skipped=True)
     assert caught.value.exit_code == 6
+
+
+def test_broken_rows_count_as_the_judgements_they_rest_on():
+    """Twenty steps of one picture are one judgement; a picture without a score is another."""
+    names = ("a step 1", "a step 2", "b step 1")
+    states = torch.zeros(3, 1, 2, 2)
+    drawn = Steps(
+        ids=names,
+        judged=("a", "a", "b"),
+        noisy=(states,),
+        taken=(states, states),
+        level=torch.tensor([9, 5, 9]),
+        previous=torch.tensor([5, 1, 5]),
+        told=Condition({"text": torch.zeros(2, 1, 1)}),
+        prompt=(0, 0, 1),
+        agreement=torch.ones(3),
+    )
+    why = "loss is not finite"
+    assert judged(drawn, dict.fromkeys(names[:2], why)) == (2, 1)
+    assert judged(drawn, {names[0]: why, "c": "a score is not finite"}) == (3, 2)
+    assert judged(drawn, {}) == (2, 0)
+    assert judged(batch(4), {"pair 1": why, "pair 2": why}) == (4, 2)
 
 
 def spoil(monkeypatch, share: float) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from palate.core.problems import DataError, SettingError
+from palate.core.problems import DataError, SettingError, StateError
 from palate.core.streams import Streams
 from palate.data.comparison import compare
 from palate.data.store import Store
 from palate.data.synthetic import LABELLED_PART, agreement_of
 from palate.objectives import DPO, OBJECTIVES
-from palate.train import labels
+from palate.train import facts, labels
 from palate.train.facts import Scores, calibrated_rewards, fronts, label_pairs
 from palate.train.groups import NoiseSettings, Plan
 from palate.train.labels import open_pairs
@@ -206,6 +206,27 @@ def test_pictures_are_scored_once_and_never_again_on_the_same_cache(model, brigh
     assert brightness.asked in (8, 12)
 
 
+def test_scores_that_were_told_survive_an_interruption(model, brightness, tmp_path, monkeypatch):
+    """Two pictures at once and told each time; the third time the power goes."""
+    monkeypatch.setattr(labels, "AT_ONCE", 2)
+    monkeypatch.setattr(labels, "TOLD_EVERY", 1)
+    plain = brightness.score
+
+    def score(images, prompts):
+        if brightness.asked == 4:
+            raise CutError
+        return plain(images, prompts)
+
+    data = shades(tmp_path, [(90, 0, 1.0), (50, 9, 0.0), (70, 20, 1.0), (60, 8, 1.0)])
+    run = settings(model, data, "dpo", **{"labels.scorer": "brightness"})
+    with monkeypatch.context() as patch:
+        patch.setattr(brightness, "score", score)
+        with pytest.raises(CutError):
+            asked(run, tmp_path / "cache")
+    asked(run, tmp_path / "cache")
+    assert brightness.asked == 8
+
+
 def test_a_score_that_is_not_a_number_leaves_its_pair_out(model, brightness, tmp_path, monkeypatch):
     data = shades(tmp_path, [(90, 0, 1.0), (50, 9, 1.0)])
     plain = brightness.score
@@ -301,6 +322,21 @@ def test_no_gradient_flows_through_the_models_own_labels():
     for name, weight in backbones[0].trainable().items():
         fixed = backbones[1].trainable()[name]
         torch.testing.assert_close(weight.grad, fixed.grad, rtol=1e-9, atol=1e-12)
+
+
+def test_a_run_does_not_go_on_with_other_facts(model, data, cache, tmp_path, monkeypatch):
+    """The pairs are the same; what is known of them comes out otherwise the second time."""
+    run = settings(model, data, "kto", **{"plan.steps": 2, "plan.save_every": 1})
+    known, out = asked(run, tmp_path), tmp_path / "out"
+    other = replace(known, facts={"redeemed": {pair.id: 1.0 for pair in known.pairs}})
+    assert known.digest != other.digest
+    with pytest.raises(CutError):
+        train(run, out, cache=cache, on_event=stop_after(1))
+    with monkeypatch.context() as patch:
+        patch.setitem(facts.FACTS, "redeemed", lambda _run, _pairs, _scores: other)
+        with pytest.raises(StateError, match=f"Got facts {other.digest[:16]}"):
+            train(run, out, cache=cache, resume=True)
+    assert train(run, out, cache=cache, resume=True).steps == 2
 
 
 SLOW = pytest.mark.slow

@@ -15,6 +15,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from palate.core.files import digest_json
 from palate.core.problems import DataError, require, unknown
 from palate.data.pairs import Pair, PreferencePairs
 from palate.data.synthetic import Both, agreement_of, drawn_at_random, side_by_side, toward
@@ -39,6 +40,11 @@ class Known:
     pairs: PreferencePairs
     facts: Mapping[str, Numbers] = field(default_factory=lambda: MappingProxyType({}))
     about: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the facts of all pairs."""
+        return digest_json({name: dict(numbers) for name, numbers in self.facts.items()})
 
 
 Bringer = Callable[[Run, PreferencePairs, Scores], Known]

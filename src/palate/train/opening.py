@@ -171,6 +171,7 @@ def open_session(
             "model": {"name": run.model, "digests": dict(backbone.digests)},
             "data": {
                 "digest": pairs.digest,
+                **({"facts": known.digest} if known.facts else {}),
                 "pairs": len(pairs),
                 "train": len(train),
                 "held_out": len(held_out),

@@ -23,14 +23,14 @@ from palate.train.meter import step_row
 from palate.train.place import BOARD, HEALTH, Place, enough_room
 from palate.train.run import Run
 from palate.train.start import start_facts
-from palate.train.step import Learner, Outcome
+from palate.train.step import Learner, Outcome, judged
 from palate.train.taken import UNDECIDED
 
 Tell = Callable[[Event], None]
 # Why a step may be left out without anything being broken.
 CALM = ("loss scale lowered", UNDECIDED)
 # What is computed, and may differ in its last digits on another machine.
-PROBED = ("reference_probe", "latents and embeddings")
+PROBED = ("reference_probe", "latents and embeddings", "facts")
 
 
 @final
@@ -127,7 +127,8 @@ class Session:
             text = f"step {number + 1}: {outcome.skipped or 'some pairs were not finite'}"
             self.say("warning", f"{text} ({len(outcome.culprits)} pairs set aside).", number + 1)
         lost = outcome.skipped is not None and outcome.skipped not in CALM
-        self.guard.count(seen=batch.judgements, broken=len(outcome.culprits), skipped=lost)
+        seen, broken = judged(batch, outcome.culprits)
+        self.guard.count(seen=seen, broken=broken, skipped=lost)
         self.guard.rest(idle=outcome.skipped == UNDECIDED)
 
     def check(self, step: int) -> None:
@@ -244,6 +245,7 @@ class Session:
         return {
             **{f"model {k}": v for k, v in self.learner.backbone.digests.items()},
             "data": self.facts["data"]["digest"],
+            "facts": self.facts["data"].get("facts", "none"),
             "rollout": self.facts.get("rollout", {}).get("digest", "none"),
             "reference_probe": self.monitor.probe,
             "latents and embeddings": self.facts["cache"]["used"],

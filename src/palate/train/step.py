@@ -297,6 +297,17 @@ def measure(contrast: Contrast, verdict: Verdict | None, needs: Needs) -> dict[s
     return {name: value.detach().cpu().double() for name, value in found.items()}
 
 
+def judged(batch: Rows, culprits: Mapping[str, str]) -> tuple[int, int]:
+    """Judgements of a batch, and how many of them are broken: those that a broken row rests on.
+
+    A culprit without a row, such as a picture that has no finite score, is a judgement that
+    nobody could make.
+    """
+    rows = [i for i, name in enumerate(batch.ids) if name in culprits]
+    unmade = len(culprits.keys() - set(batch.ids))
+    return batch.judgements + unmade, batch.rows(rows).judgements + unmade
+
+
 def _culprits(batch: Rows, loss: Tensor) -> dict[str, str]:
     """Pairs whose own loss is not finite, unless most are: then it is the model, not the pairs."""
     bad = [name for name, value in zip(batch.ids, loss.tolist(), strict=True)
