@@ -7,6 +7,7 @@ import torch
 
 from palate.core.contrast import Contrast
 from palate.core.problems import SettingError
+from palate.data.synthetic import agreement_of
 from palate.objectives import DPO, SmPO
 
 
@@ -63,3 +64,10 @@ def test_it_asks_for_renoise_and_no_noise():
 def test_settings_that_cannot_be_used_say_what_to_do(settings, words):
     with pytest.raises(SettingError, match=words):
         SmPO(**settings)
+
+
+def test_the_sharpness_on_its_page_gives_the_released_labels():
+    """The released code scales PickScores from 0.1154…0.2820 to 0…1 and takes their softmax."""
+    best, other = ((score - 0.1154) / (0.2820 - 0.1154) for score in (0.231, 0.187))
+    released = math.exp(best) / (math.exp(best) + math.exp(other))
+    assert agreement_of(0.231 - 0.187, 6.002) == pytest.approx(released, abs=1e-5)
