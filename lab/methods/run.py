@@ -142,7 +142,10 @@ def run_of(name: str, values: dict[str, Any], data: Path, seed: int) -> Run:
 def row_of(name: str, run: Run, work: Path, plan: Plan, drawn: Any, scorers: Any) -> dict[str, Any]:
     """Train, judge, and put both on one line."""
     started, clock = time.perf_counter(), Clock()
-    result = train(run, work / f"{name}-{run.seed}", cache=work / "cache", on_event=clock)
+    folder = work / f"{name}-{run.seed}"
+    # A training that is finished already is only judged again.
+    resume = folder.exists()
+    result = train(run, folder, cache=work / "cache", on_event=clock, resume=resume)
     training = time.perf_counter() - started
     after = load(run.model, weights=result.export)
     if run.objective.name in NEGATIVE:
