@@ -183,9 +183,11 @@ def freeze(store: Path, out: Path, /, *, json: Flag = False) -> None:
 data.command(
     label_part,
     help_epilogue=examples(
-        """
-        palate data label-part my-pairs few-labels --scorer world:vividness --sharpness 10
-        palate data label-part my-pairs few-labels --share 0.1 --scorer clip:MODEL-FOLDER
+        r"""
+        palate data label-part my-pairs few-labels \
+            --scorer world:vividness --sharpness 10
+        palate data label-part my-pairs few-labels \
+            --share 0.1 --scorer clip:MODEL-FOLDER
         palate data label-part my-pairs both-labels --share 1 --scorer world
         """
     ),
