@@ -32,11 +32,12 @@ from train.test_resume import CutError, same_run, stop_after
 
 METHODS = list(OBJECTIVES)
 FIRSTS = firsts()
+LONG = (pytest.mark.slow, pytest.mark.timeout(900))
 # One method of each kind is quick; the others go the same ways through the trainer.
 each_method = pytest.mark.parametrize(
     "objective",
     [
-        pytest.param(each, id=each.name, marks=() if each.name in FIRSTS else pytest.mark.slow)
+        pytest.param(each, id=each.name, marks=() if each.name in FIRSTS else LONG)
         for each in METHODS
     ],
 )
@@ -196,7 +197,7 @@ def test_splitting_its_step_changes_nothing_and_what_is_not_finite_is_set_aside(
         pytest.param(
             each,
             id=each.name,
-            marks=pytest.mark.slow if groups(each) or each.name not in FIRSTS else (),
+            marks=LONG if groups(each) or each.name not in FIRSTS else (),
         )
         for each in METHODS
     ],
