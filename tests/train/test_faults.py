@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from palate.backbones import Condition, sd
+from palate.backbones import Condition, latent
 from palate.core.problems import DataError, HealthStop, SettingError, StateError, WeightsError
 from palate.objectives import DPO
 from palate.train.batch import Batch
@@ -98,7 +98,7 @@ def test_broken_rows_count_as_the_judgements_they_rest_on():
 
 def spoil(monkeypatch, share: float) -> None:
     """An autoencoder that overflows for some pictures, told by their first pixel."""
-    plain = sd.StableDiffusion.encode
+    plain = latent.LatentDiffusion.encode
 
     def encode(self, images):
         mean, std = plain(self, images)
@@ -107,7 +107,7 @@ def spoil(monkeypatch, share: float) -> None:
                 mean[i, 0, 0, 0] = math.inf
         return mean, std
 
-    monkeypatch.setattr(sd.StableDiffusion, "encode", encode)
+    monkeypatch.setattr(latent.LatentDiffusion, "encode", encode)
 
 
 def test_a_picture_without_finite_latents_sets_its_pair_aside(monkeypatch, run, tmp_path):
@@ -154,13 +154,13 @@ def test_a_full_disk_is_noticed_before_the_first_step(tmp_path):
 
 def test_a_reference_that_moves_stops_the_run(monkeypatch, run, cache, tmp_path):
     """B12: a leaked reference is noticed at the next check."""
-    plain, asked = sd.StableDiffusion.reference_probe, []
+    plain, asked = latent.LatentDiffusion.reference_probe, []
 
     def leaking(self):
         asked.append(1)
         return plain(self) if len(asked) < 4 else "moved"
 
-    monkeypatch.setattr(sd.StableDiffusion, "reference_probe", leaking)
+    monkeypatch.setattr(latent.LatentDiffusion, "reference_probe", leaking)
     with pytest.raises(HealthStop, match="a reference that answers moved"):
         train(run, tmp_path / "out", cache=cache)
     record = json.loads((tmp_path / "out/record.json").read_text())
@@ -200,11 +200,11 @@ def test_data_with_one_prompt_cannot_be_split(run, tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused(monkeypatch, run, cache, tmp_path):
     train(run, tmp_path / "out", cache=cache)
-    plain = sd.StableDiffusion.digests.fget
+    plain = latent.LatentDiffusion.digests.fget
 
     def other(self):
         return {**plain(self), "unet": "another"}
 
-    monkeypatch.setattr(sd.StableDiffusion, "digests", property(other))
+    monkeypatch.setattr(latent.LatentDiffusion, "digests", property(other))
     with pytest.raises(StateError, match="Got model unet another"):
         train(run, tmp_path / "out", resume=True, cache=cache)
