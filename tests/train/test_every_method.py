@@ -204,5 +204,5 @@ def test_splitting_its_step_changes_nothing_and_what_is_not_finite_is_set_aside(
 )
 def test_the_cost_in_the_table_is_what_a_step_costs(objective, model, tmp_path):
     """Counted again, with the method's settings as they come."""
-    data = data_for(objective, tmp_path, pairs=8)
+    data = data_for(objective, tmp_path, pairs=4)
     assert count(run_of(objective, model, data), tmp_path) == cost_of(objective)
