@@ -140,7 +140,7 @@ def test_a_pair_that_is_not_finite_is_dropped_before_the_forward_pass(where):
 class Breaks:
     """An objective that gives one pair of each batch a loss that is not a number."""
 
-    name, needs = "breaks", DPO.needs
+    name, needs, whole_batch = "breaks", DPO.needs, False
 
     def __call__(self, pairs):
         found = DPO(beta=BETA)(pairs)
