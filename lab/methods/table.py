@@ -38,6 +38,7 @@ def line(name: str, seeds: list[dict[str, str]], dpo: float) -> str:
         f"{seconds:.2f}",
         f"{seconds / dpo:.1f}",
         f"{pairs:.0f}",
+        str(len(seeds)),
     ]
     return "| " + " | ".join(cells) + " |"
 
