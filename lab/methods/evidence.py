@@ -6,6 +6,7 @@ the pages it changed; `palate methods NAME > docs/methods/NAME.md` then renews t
 """
 
 import re
+import textwrap
 from pathlib import Path
 from statistics import mean
 
@@ -29,13 +30,14 @@ def sentences(seeds: list[dict[str, str]]) -> str:
         100 * pick(float(row[end]) for row in seeds) for pick, end in ((min, "low"), (max, "high"))
     )
     number = {1: "one seed", 2: "two seeds", 3: "three seeds"}[len(seeds)]
-    return (
+    said = (
         f"Measured beside all methods: win rate {100 * mean(rate):.0f} % ({low:.0f} to {high:.0f} "
         f"%) on the small world, {number}. The change is {mean(change):+.2f} logits "
         f"({min(change):+.2f} to {max(change):+.2f}), the winner drift {100 * mean(drift):+.1f} %, "
         "at settings carried over from the papers and not tuned; all rows are in "
         "[the table](results.md)."
     )
+    return textwrap.fill(said, 110, break_on_hyphens=False, break_long_words=False)
 
 
 def main() -> None:
