@@ -42,6 +42,12 @@ EDGES = {
     "rich": {"cli"},
     "jinja2": {"report", "web"},
     "matplotlib": {"report"},
+    "openai": {"label"},
+    "crowdkit": {"data"},
+    "choix": {"data"},
+    "krippendorff": {"data"},
+    "sklearn": {"data", "audit"},
+    "pandas": {"data"},
     "torchvision": set(),
 }
 

@@ -54,6 +54,8 @@ class Comparison:
         judged_at: When, as the source wrote it.
         generation: Per picture, how it was made (model, seed, steps, …), where recorded.
         origin: Where the record came from, for messages.
+        signature: What a machine says of how it came to its answer (version, rubric, both raw
+            answers, …); None where nothing was recorded. No part of the identity.
     """
 
     id: str
@@ -67,6 +69,7 @@ class Comparison:
     judged_at: str | None
     generation: tuple[Mapping[str, Any] | None, ...]
     origin: str
+    signature: Mapping[str, Any] | None = None
 
     @property
     def tie(self) -> bool:
@@ -80,7 +83,7 @@ class Comparison:
 
     def to_json(self) -> str:
         """One line of canonical JSON."""
-        value = {
+        value: dict[str, Any] = {
             "id": self.id,
             "prompt": self.prompt,
             "images": [[image.sha256, image.width, image.height] for image in self.images],
@@ -93,6 +96,9 @@ class Comparison:
             "generation": [None if facts is None else dict(facts) for facts in self.generation],
             "origin": self.origin,
         }
+        # Left out where there is none: the digests of snapshots without it stay what they were.
+        if self.signature is not None:
+            value["signature"] = dict(self.signature)
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
     def digest(self) -> str:
@@ -114,6 +120,7 @@ def compare(
     judged_at: str | None = None,
     generation: Sequence[Mapping[str, Any] | None] | None = None,
     origin: str = "",
+    signature: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Make a record, checked and named.
 
@@ -138,6 +145,7 @@ def compare(
         judged_at=judged_at,
         generation=facts,
         origin=origin,
+        signature=signature,
     )
 
 
@@ -160,6 +168,7 @@ def from_json(line: str) -> Comparison:
             judged_at=value["judged_at"],
             generation=value["generation"],
             origin=value["origin"],
+            signature=value.get("signature"),
         )
         named = str(value["id"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -5,9 +5,8 @@ snapshot's record says that the part was drawn at random, from which seed, and w
 rest.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import final
 
@@ -21,10 +20,10 @@ from palate.data.pack import Pack
 from palate.data.snapshot import read_imports, read_rows
 from palate.data.store import Snapshot, write_snapshot
 from palate.data.synthetic import LABELLED_PART, MACHINES, agreement_of, drawn_at_random
+from palate.data.votes import PairKey, by_pair
 
 AT_ONCE = 64
 Score = Callable[[Sequence[NDArray[np.uint8]], Sequence[str]], NDArray[np.float64]]
-_Key = tuple[str, str, str]
 
 
 @final
@@ -98,7 +97,7 @@ def label_part(
         need="a share above 0, up to 1",
         fix="0.25 keeps people's labels on a quarter of the pairs; 1 on all of them.",
     )
-    groups, pack = _groups(read_rows(snapshot)), Pack(snapshot)
+    groups, pack = by_pair(read_rows(snapshot)), Pack(snapshot)
     judged = [key for key, rows in groups.items() if any(map(_by_people, rows))]
     require(
         bool(judged),
@@ -128,43 +127,14 @@ def label_part(
         }
     }
     made = write_snapshot(out, rows, pack, [*read_imports(snapshot), note])
-    return _summary(made, _groups(rows))
-
-
-def _groups(rows: Sequence[Comparison]) -> dict[_Key, list[Comparison]]:
-    """Comparisons of two pictures, by prompt and pictures."""
-    groups: dict[_Key, list[Comparison]] = {}
-    for row in rows:
-        for pair in _two_by_two(row):
-            one, other = sorted(image.sha256 for image in pair.images)
-            groups.setdefault((pair.prompt, one, other), []).append(pair)
-    return groups
-
-
-def _two_by_two(row: Comparison) -> Iterator[Comparison]:
-    """A record of two pictures as it is; of more, every two of them."""
-    if len(row.images) == 2:
-        yield row
-        return
-    for first, second in combinations(range(len(row.images)), 2):
-        ranks = None if row.ranks is None else [row.ranks[first], row.ranks[second]]
-        yield compare(
-            prompt=row.prompt,
-            images=[row.images[first], row.images[second]],
-            ranks=ranks,
-            judge=row.judge,
-            source=row.source,
-            judged_at=row.judged_at,
-            generation=[row.generation[first], row.generation[second]],
-            origin=row.origin,
-        )
+    return _summary(made, by_pair(rows))
 
 
 def _by_people(row: Comparison) -> bool:
     return row.labelled and row.source not in MACHINES
 
 
-def _draw(keys: Sequence[_Key], share: float, seed: int) -> list[_Key]:
+def _draw(keys: Sequence[PairKey], share: float, seed: int) -> list[PairKey]:
     """The same part for the same seed, whatever else is in the snapshot's order."""
     streams = Streams(seed)
     count = max(1, round(share * len(keys)))
@@ -173,7 +143,7 @@ def _draw(keys: Sequence[_Key], share: float, seed: int) -> list[_Key]:
 
 def _scores(
     score: Score,
-    groups: dict[_Key, list[Comparison]],
+    groups: dict[PairKey, list[Comparison]],
     pack: Pack,
     told: Callable[[int, int], None] | None,
 ) -> dict[tuple[str, str], float]:
@@ -234,7 +204,7 @@ def _again(
     )
 
 
-def _summary(made: Snapshot, groups: dict[_Key, list[Comparison]]) -> Part:
+def _summary(made: Snapshot, groups: dict[PairKey, list[Comparison]]) -> Part:
     people = [key for key, rows in groups.items() if any(map(_by_people, rows))]
     machine = [key for key, rows in groups.items() if any(r.source in MACHINES for r in rows)]
     same = [
