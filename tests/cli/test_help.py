@@ -21,6 +21,7 @@ COMMANDS = (
     "data show",
     "data freeze",
     "data label-part",
+    "data flip",
     "world",
     "world scenes",
     "world pairs",

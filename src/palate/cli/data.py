@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from palate.cli.app import Flag, examples, new_app
 from palate.cli.console import Bar, emit, next_steps, note, say, table
+from palate.cli.flip import flip
 from palate.cli.part import label_part
 from palate.core.problems import DataError, SettingError, require
 
@@ -189,6 +190,16 @@ data.command(
         palate data label-part my-pairs few-labels \
             --share 0.1 --scorer clip:MODEL-FOLDER
         palate data label-part my-pairs both-labels --share 1 --scorer world
+        """
+    ),
+)
+
+data.command(
+    flip,
+    help_epilogue=examples(
+        """
+        palate data flip my-pairs flipped --share 0.2 --seed 0
+        palate data flip --undo flipped as-before
         """
     ),
 )
