@@ -1,0 +1,117 @@
+"""What a check is: one question put to a snapshot, and an answer that can be looked into.
+
+A check has a stable code, asks one thing, and answers with a finding: one of six outcomes, a
+sentence whose numbers carry their n and interval, and the rows behind it. Its docstring is its
+page: what is asked, why it matters, what to do, and what it cannot see.
+
+Read next: `audited.py`, what checks may look at; `run.py`, which asks them all.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, final, get_args
+
+from palate.core.plain import plain
+
+if TYPE_CHECKING:
+    from palate.audit.audited import Audited
+
+Outcome = Literal["passed", "issue", "not applicable", "not asked", "silenced", "failed"]
+OUTCOMES: Final[tuple[Outcome, ...]] = get_args(Outcome)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One piece of evidence.
+
+    Attributes:
+        ids: Ids of the snapshot's comparisons concerned; what is applied is applied to these.
+        pictures: Digests of the pictures to show, the (so-called) winner first.
+        note: Why, in one short sentence.
+        doubt: Probability that the recorded label is not what most people would say; None where
+            the check does not estimate one.
+    """
+
+    ids: tuple[str, ...]
+    pictures: tuple[str, ...]
+    note: str
+    doubt: float | None = None
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A check's answer.
+
+    Attributes:
+        code: The check's code, such as T004.
+        name: The check's name, such as cycles.
+        outcome: One of six.
+        sentence: What was found; every number with its n, estimates with their interval.
+        rows: The evidence, the worst first.
+        figures: The numbers as plain values; estimates by `Estimate.asdict`.
+    """
+
+    code: str
+    name: str
+    outcome: Outcome
+    sentence: str
+    rows: tuple[Row, ...] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def asdict(self) -> dict[str, Any]:
+        """The finding as plain values, for JSON."""
+        rows = [
+            {"ids": row.ids, "pictures": row.pictures, "note": row.note, "doubt": row.doubt}
+            for row in self.rows
+        ]
+        return plain(
+            {
+                "code": self.code,
+                "name": self.name,
+                "outcome": self.outcome,
+                "sentence": self.sentence,
+                "rows": rows,
+                "figures": self.figures,
+            }
+        )
+
+
+class Check(Protocol):
+    """One question. Implementations are final; their docstring is their page.
+
+    After its first line the docstring has four paragraphs, which begin with "What is asked.",
+    "Why it matters.", "What to do." and "What it cannot see."; settings follow as attributes.
+
+    Attributes:
+        code: Stable: T and three digits.
+        name: In words joined by hyphens.
+        question: What is asked, as a question of one line.
+    """
+
+    code: ClassVar[str]
+    name: ClassVar[str]
+    question: ClassVar[str]
+
+    def ask(self, data: "Audited") -> Finding:
+        """Look at a snapshot and answer. May raise: that is then the answer."""
+        ...
+
+
+def answer(
+    check: Check,
+    outcome: Outcome,
+    sentence: str,
+    rows: tuple[Row, ...] = (),
+    figures: Mapping[str, Any] | None = None,
+) -> Finding:
+    """A finding under the check's own code and name."""
+    return Finding(
+        code=check.code,
+        name=check.name,
+        outcome=outcome,
+        sentence=sentence,
+        rows=rows,
+        figures=figures or {},
+    )
