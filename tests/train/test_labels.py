@@ -11,12 +11,13 @@ import torch
 
 from palate.core.problems import DataError, SettingError, StateError
 from palate.core.streams import Streams
+from palate.data.calibrated import calibrated_rewards, fronts
 from palate.data.comparison import compare
 from palate.data.store import Store
 from palate.data.synthetic import LABELLED_PART, agreement_of
 from palate.objectives import DPO, OBJECTIVES
 from palate.train import facts, labels
-from palate.train.facts import Scores, calibrated_rewards, fronts, label_pairs
+from palate.train.facts import Scores, label_pairs
 from palate.train.groups import NoiseSettings, Plan
 from palate.train.labels import open_pairs
 from palate.train.log import read_rows
