@@ -24,7 +24,7 @@ from torch.nn.functional import silu
 
 from palate.core.problems import require
 from palate.core.streams import Streams
-from palate.scorers.clip import find_clip, load_clip
+from palate.scorers.clip_folder import find_clip, load_clip
 from palate.scorers.learned import (
     PROCESSOR,
     TOKENIZER,
