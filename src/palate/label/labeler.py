@@ -23,7 +23,7 @@ from palate.label.journal import Journal
 Pictures = Callable[[str], NDArray[np.uint8]]
 """Digest of a picture → its pixels, uint8 [height, width, 3]."""
 Told = Callable[[int, int], None]
-"""Hears how many questions of how many are answered."""
+"""Hears how far a labeler is: so many questions, pictures or requests, of how many."""
 
 
 @final
