@@ -1,0 +1,136 @@
+"""Foretelling each label from all the others: no label helps to judge itself.
+
+A logistic regression learns, from differences between the two pictures of a pair, which one is
+preferred. Pairs are dealt into folds by prompt, and each is foretold by a model that has seen no
+pair of its prompt. It knows no sides: the pair turned round is foretold the opposite.
+
+Read next: `minority.py`, what the foretold says of the label that was recorded.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from numpy.typing import NDArray
+
+from palate.core.problems import DataError, require
+from palate.core.streams import Streams
+
+FOLDS: Final = 5
+# Standard deviation of a standardised difference's weight: from nearly nothing to a wide guess.
+WIDTHS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+FEWEST: Final = 50
+Array = NDArray[np.float64]
+
+
+def deal(prompts: Sequence[str], folds: int = FOLDS, seed: int = 0) -> Int[np.ndarray, " n"]:
+    """The fold of each pair, [n]: one for all pairs of a prompt, whatever else is there.
+
+    Prompts that differ only in case or spacing count as one.
+    """
+    names = [" ".join(prompt.casefold().split()) for prompt in prompts]
+    streams = Streams(seed)
+    order = sorted(set(names), key=lambda name: streams("fold", name).seed)
+    fold = {name: place % folds for place, name in enumerate(order)}
+    return np.array([fold[name] for name in names], dtype=np.int64)
+
+
+def foretold(
+    differences: Float[np.ndarray, "n d"],
+    first: Float[np.ndarray, " n"],
+    prompts: Sequence[str],
+    *,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> Float[np.ndarray, " n"]:
+    """Log-odds that the first picture is preferred, [n], each by a model that never saw its prompt.
+
+    How strongly weights are held near zero is chosen within the other folds, by prompts too.
+
+    Args:
+        differences: What is known of the first picture minus the same of the second, [n, d].
+        first: Recorded probability that the first is preferred, [n]; one half is a tie, and
+            teaches nothing.
+        prompts: The prompt of each pair.
+        folds: How many parts the prompts are dealt into.
+        seed: Which prompt is in which part.
+
+    Raises:
+        DataError: when there are too few labels to learn from.
+    """
+    strict = int((first != 0.5).sum())
+    require(
+        strict >= FEWEST and len(set(prompts)) >= 2 * folds,
+        got=f"{strict} strict labels on {len(set(prompts))} prompts",
+        need=f"at least {FEWEST}, on {2 * folds} prompts",
+        fix="Use a larger snapshot, or several votes per pair.",
+        kind=DataError,
+    )
+    parts = deal(prompts, folds, seed)
+    found = np.zeros(len(first))
+    for fold in range(folds):
+        away = parts == fold
+        width = _best_width(differences[~away], first[~away], parts[~away])
+        found[away] = _fit(differences[~away], first[~away], width)(differences[away])
+    return found
+
+
+def _best_width(x: Array, first: Array, parts: Int[np.ndarray, " n"]) -> float:
+    """The width under which the remaining folds foretell one another best."""
+    losses: dict[float, float] = {}
+    for width in WIDTHS:
+        losses[width] = 0.0
+        for fold in np.unique(parts):
+            away = parts == fold
+            logit = _fit(x[~away], first[~away], width)(x[away])
+            losses[width] += float(_surprise(logit, first[away]).sum())
+    return min(losses, key=lambda width: losses[width])
+
+
+def _surprise(logit: Array, first: Array) -> Array:
+    """Minus the logarithm of what was foretold of each label."""
+    return np.logaddexp(0, logit) - first * logit
+
+
+def _fit(x: Array, first: Array, width: float) -> Callable[[Array], Array]:
+    """A function from differences to log-odds, learned from these pairs."""
+    from sklearn.linear_model import LogisticRegression
+
+    scale = np.sqrt(np.square(x).mean(0))
+    scale[scale == 0] = 1.0
+    strict = first != 0.5
+    model = LogisticRegression(C=width**2, fit_intercept=False, max_iter=500)
+    weight = np.abs(2 * first[strict] - 1)
+    model.fit(x[strict] / scale, first[strict] > 0.5, sample_weight=weight)
+    weights = np.asarray(model.coef_, dtype=np.float64)[0] / scale
+    return lambda fresh: fresh @ weights
+
+
+def picture_numbers(picture: UInt8[np.ndarray, "h w 3"]) -> Mapping[str, float]:
+    """Plain numbers of one picture, whatever it shows: light, colour, contrast, edges, places."""
+    rgb = picture.astype(np.float64) / 255
+    light = rgb @ np.array([0.299, 0.587, 0.114])
+    chroma = rgb.max(2) - rgb.min(2)
+    down, right = np.abs(np.diff(light, axis=0)), np.abs(np.diff(light, axis=1))
+    found = {
+        "width": float(picture.shape[1]),
+        "height": float(picture.shape[0]),
+        "light": float(light.mean()),
+        "contrast": float(light.std()),
+        "saturation": float(chroma.mean()),
+        "strongest colour": float(np.quantile(chroma, 0.95)),
+        "coloured share": float((chroma > 0.25).mean()),
+        "variety of colour": float(chroma.std()),
+        "edges down": float(down.mean()),
+        "edges right": float(right.mean()),
+        "sharp edges": float((right > 0.1).mean() + (down > 0.1).mean()),
+        "darkest": float(np.quantile(light, 0.02)),
+        "brightest": float(np.quantile(light, 0.98)),
+    }
+    for name, plane in zip(("red", "green", "blue"), np.moveaxis(rgb, 2, 0), strict=True):
+        found |= {name: float(plane.mean()), f"{name} spread": float(plane.std())}
+    for row, band in enumerate(np.array_split(chroma, 3, axis=0)):
+        for column, cell in enumerate(np.array_split(band, 3, axis=1)):
+            found[f"colour at {row}, {column}"] = float(cell.mean())
+    return found
