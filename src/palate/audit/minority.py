@@ -21,7 +21,7 @@ Read next: `crossfit.py`; `palate/recipes/doubts.py`, which asks runs.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, final
 
 import numpy as np
@@ -75,11 +75,16 @@ class RunEvidence:
         run: Digest of the run's settings.
         draws: Levels, each with its noise, behind every margin.
         pairs: Id of a strict pair → what is said of it.
+        scores: Name → (prompt, picture) → number: what the model the run started from says of the
+            pictures by its own errors, without having seen a label.
     """
 
     run: str
     draws: int
     pairs: Mapping[str, PairEvidence]
+    scores: Mapping[str, Mapping[tuple[str, str], float]] = field(
+        default_factory=dict[str, Mapping[tuple[str, str], float]]
+    )
 
     @property
     def held_out(self) -> bool:

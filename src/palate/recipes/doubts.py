@@ -26,7 +26,7 @@ from palate.data.pack import Pack
 from palate.data.pairs import Pair, PreferencePairs
 from palate.data.snapshot import read_imports, read_rows
 from palate.data.store import write_snapshot
-from palate.recipes.margins import DRAWS, Desk, Progress, by_digest, open_desk
+from palate.recipes.margins import DRAWS, Desk, Progress, by_digest, model_scores, open_desk
 from palate.train.log import read_rows as read_log
 from palate.train.loop import train
 from palate.train.place import EXPORT, PAIRS, RECORD, SETTINGS
@@ -98,7 +98,8 @@ def run_evidence(
             minority=sum(visits) / len(visits) if visits else None,
             visits=len(visits),
         )
-    return RunEvidence(run=settings.digest, draws=draws, pairs=found)
+    scores = model_scores(base, pairs, desk, kept / ERRORS, progress=progress)
+    return RunEvidence(run=settings.digest, draws=draws, pairs=found, scores=scores)
 
 
 def cross_margins(
@@ -160,7 +161,8 @@ def cross_margins(
             spread = float(each.std(ddof=1)) if draws > 1 else 0.0
             found[pair.id] = PairEvidence(margin=float(each.mean()), spread=spread, held_out=True)
         digests.append(run.digest)
-    return RunEvidence(run=digest_json(digests), draws=draws, pairs=found)
+    scores = model_scores(base, pairs, desk, kept / ERRORS, progress=progress)
+    return RunEvidence(run=digest_json(digests), draws=draws, pairs=found, scores=scores)
 
 
 def _settings(run: Path) -> Run:

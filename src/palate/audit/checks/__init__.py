@@ -3,6 +3,26 @@
 from typing import Final
 
 from palate.audit.check import Check
+from palate.audit.checks.t001_same_picture import SamePictureTwice
+from palate.audit.checks.t002_near_duplicate_pairs import NearDuplicatePairs
+from palate.audit.checks.t003_contradictory_labels import ContradictoryLabels
+from palate.audit.checks.t004_cycles import Cycles
 from palate.audit.checks.t006_ties import Ties
+from palate.audit.checks.t009_shortcuts import Shortcuts
+from palate.audit.checks.t010_prompt_overlap import PromptOverlap
+from palate.audit.checks.t011_label_sources import LabelSources
+from palate.audit.checks.t013_minority import Minority
+from palate.audit.checks.t014_caption_gives_orders import CaptionGivesOrders
 
-CHECKS: Final[tuple[Check, ...]] = (Ties(),)
+CHECKS: Final[tuple[Check, ...]] = (
+    SamePictureTwice(),
+    NearDuplicatePairs(),
+    ContradictoryLabels(),
+    Cycles(),
+    Ties(),
+    Shortcuts(),
+    PromptOverlap(),
+    LabelSources(),
+    Minority(),
+    CaptionGivesOrders(),
+)
