@@ -21,6 +21,8 @@ COMMANDS = (
     "data show",
     "data freeze",
     "data label-part",
+    "data judges",
+    "data aggregate",
     "data flip",
     "world",
     "world scenes",

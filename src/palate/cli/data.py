@@ -6,6 +6,7 @@ from typing import Any, Literal
 from palate.cli.app import Flag, examples, new_app
 from palate.cli.console import Bar, emit, next_steps, note, say, table
 from palate.cli.flip import flip
+from palate.cli.judges import aggregate, judges
 from palate.cli.part import label_part
 from palate.core.problems import DataError, SettingError, require
 
@@ -200,6 +201,25 @@ data.command(
         """
         palate data flip my-pairs flipped --share 0.2 --seed 0
         palate data flip --undo flipped as-before
+        """
+    ),
+)
+data.command(
+    judges,
+    help_epilogue=examples(
+        """
+        palate data judges my-pairs
+        palate data judges my-store --json
+        """
+    ),
+)
+data.command(
+    aggregate,
+    help_epilogue=examples(
+        """
+        palate data aggregate my-pairs soft-labels
+        palate data aggregate my-pairs soft-labels --by dawid-skene
+        palate data aggregate my-pairs soft-labels --only human
         """
     ),
 )

@@ -1,0 +1,180 @@
+"""`palate data judges` and `palate data aggregate`: many judges, and one label of theirs."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from palate.cli.app import Flag
+from palate.cli.console import emit, next_steps, say, table
+from palate.core.problems import DataError, require
+
+if TYPE_CHECKING:
+    from palate.core.stats import Estimate
+    from palate.data.agreement import Ballot
+    from palate.data.comparison import Comparison
+    from palate.data.judges import JudgeFacts
+    from palate.data.votes import Vote
+
+
+def judges(folder: Path, /, *, most: int = 20, json: Flag = False) -> None:
+    """Say how far the judges agree, who of them can be relied on, and who looks left first.
+
+    A judge's agreement is with the majority of the others, on the pairs that
+    have one. Ties are left out there, and judges without a name everywhere but
+    in the counts. Intervals are at 95 %, with the prompt as the unit.
+
+    Args:
+        folder: A store, or a frozen snapshot.
+        most: How many judges to print, the busiest first; --json has them all.
+        json: Print JSON and nothing else.
+    """
+    from palate.data.agreement import ballots
+    from palate.data.judges import judges_of
+    from palate.data.models import models_of
+    from palate.data.votes import votes_of
+
+    rows = _rows(folder)
+    votes = votes_of(rows)
+    require(
+        bool(votes),
+        got=f"{folder}, in which nobody judged a pair",
+        need="votes",
+        fix="`palate data show` counts what is there.",
+        kind=DataError,
+    )
+    judged = ballots(votes)
+    found, models = judges_of(votes, judged), models_of(rows, votes)
+    counts = {
+        "votes": len(votes),
+        "pairs": len({vote.pair for vote in votes}),
+        "judges": len(found),
+        "pairs_with_two_judges": sum(len(ballot.said) > 1 for ballot in judged),
+    }
+    over_all = _over_all(votes, judged)
+    if json:
+        emit(
+            {
+                **counts,
+                **{name: each and each.asdict() for name, (_, each) in over_all.items()},
+                "by_judge": [each.asdict() for each in found],
+                "models": [each.asdict() for each in models],
+            }
+        )
+        return
+    lines = [(name.replace("_", " "), f"{count:,}") for name, count in counts.items()]
+    lines += [(words, _words(each)) for words, each in over_all.values()]
+    table(("", str(folder)), lines)
+    say()
+    table(
+        ("judge", "kind", "votes", "ties", "agrees with the others", "drawn in", "first shown"),
+        [_line(each) for each in found[:most]],
+    )
+    if len(found) > most:
+        say(f"… and {len(found) - most:,} more (--most)")
+    if models:
+        say()
+        lines = [(each.model, _words(each.beats), f"{each.votes:,}") for each in models]
+        table(("model", "preferred to an average one", "votes"), lines)
+    if (folder / "snapshot.json").is_file():
+        next_steps(f"palate data aggregate {folder} soft-labels", f"palate audit {folder}")
+    else:
+        next_steps(f"palate data freeze {folder} my-pairs")
+
+
+def aggregate(
+    snapshot: Path,
+    out: Path,
+    /,
+    *,
+    by: Literal["votes", "dawid-skene", "bradley-terry"] = "votes",
+    only: Literal["human", "scorer", "vlm", "self", "world", "unknown"] | None = None,
+    json: Flag = False,
+) -> None:
+    """Make one soft label per pair of all the votes on it, in a new snapshot.
+
+    A tie is half a vote for either picture, a single vote makes a label too,
+    and a pair that nobody judged stays unlabelled. The label says human only if
+    every vote is a person's.
+
+    Args:
+        snapshot: A frozen snapshot.
+        out: The folder of the new snapshot.
+        by: What weighs the votes: their number (votes), the skill of each judge (dawid-skene),
+            or the strength of each picture among all of its prompt (bradley-terry).
+        only: Take only votes of this kind; labels of other kinds stay as they are beside them.
+        json: Print JSON and nothing else.
+    """
+    from dataclasses import asdict
+
+    from palate.data.aggregate import aggregate as make
+    from palate.data.soft import AGGREGATIONS
+
+    made = make(snapshot, out, by=AGGREGATIONS[by], only=only)
+    if json:
+        facts = asdict(made)
+        facts.pop("snapshot")
+        emit({"path": made.snapshot.path, "digest": made.snapshot.digest, **facts})
+        return
+    say(
+        f"{out}: {made.labelled:,} of {made.pairs:,} pairs have one label of {made.votes:,} votes "
+        f"by {made.judges:,} judges, signed {made.judge!r}, source {made.source}"
+    )
+    say(
+        f"{made.single:,} stand on a single vote, {made.ties:,} came out as ties, "
+        f"{made.unlabelled:,} pairs stay unlabelled, {made.carried:,} other labels stay beside them"
+    )
+    next_steps(
+        f"palate data show {out}",
+        f"palate train --model shipped --data {out} --out runs/soft",
+    )
+
+
+def _rows(folder: Path) -> "list[Comparison]":
+    from palate.data.snapshot import read_rows
+    from palate.data.store import SNAPSHOT, Store
+
+    if (folder / SNAPSHOT).is_file():
+        return read_rows(folder)
+    return list(Store(folder, create=False).rows())
+
+
+def _over_all(
+    votes: "list[Vote]", judged: "list[Ballot]"
+) -> "dict[str, tuple[str, Estimate | None]]":
+    """What is said of all judges together: a name, its words, and the number."""
+    from palate.data.agreement import (
+        alpha,
+        contradictory,
+        expected_flips,
+        pairwise_agreement,
+        position,
+    )
+
+    return {
+        "alpha": ("Krippendorff's alpha", alpha(judged)),
+        "alpha_ties_between": ("alpha, ties half-way", alpha(judged, level="interval")),
+        "pairwise_agreement": ("two judges agree", pairwise_agreement(judged)),
+        "contradictory": ("contradictory pairs", contradictory(judged)),
+        "expected_flips": ("expected flips", expected_flips(judged)),
+        "shown_first": ("first shown preferred", position(votes)),
+    }
+
+
+def _line(each: "JudgeFacts") -> tuple[str, ...]:
+    return (
+        each.judge,
+        each.source,
+        f"{each.votes:,}",
+        f"{each.ties:,}",
+        _share(each.agreement, each.compared),
+        "–" if each.shrunk is None else f"{each.shrunk:.2f}",
+        _share(each.shown_first, 0 if each.shown_first is None else each.shown_first.measurements),
+    )
+
+
+def _share(each: "Estimate | None", pairs: int) -> str:
+    """For example `0.81 [0.77, 0.85] of 402`."""
+    return "–" if each is None else f"{each.value:.2f} [{each.low:.2f}, {each.high:.2f}] of {pairs}"
+
+
+def _words(each: "Estimate | None") -> str:
+    return "not known" if each is None else str(each)

@@ -1,0 +1,136 @@
+"""Each judge in numbers: how much they said, how often others say the same, where they look first.
+
+Nobody knows the truth, so a judge is held against the others: on every pair where the others'
+strict votes have a majority, does this judge prefer the same picture? Judges with few such pairs
+are drawn towards the mean of all, as far as judges differ at all.
+
+Read next: `skill.py`, the same question with a model of the truth behind it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast, final
+
+import numpy as np
+from scipy import optimize, special
+
+from palate.core.stats import Estimate
+from palate.data.agreement import Ballot, position
+from palate.data.comparison import Source
+from palate.data.shares import pooled_share
+from palate.data.votes import Vote
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeFacts:
+    """What is known of one judge.
+
+    Attributes:
+        judge: Their name in the records.
+        source: What kind of judge.
+        votes: How many pairs they judged, counting a pair again each time they did.
+        ties: How many of these votes prefer neither picture.
+        agreement: How often they prefer what the majority of the others prefers; None where there
+            is no such pair.
+        compared: On how many pairs that was looked at.
+        shrunk: The same, drawn towards the mean of all judges where it rests on few pairs.
+        shown_first: How often they prefer the picture they saw first; None where no order is known.
+    """
+
+    judge: str
+    source: Source
+    votes: int
+    ties: int
+    agreement: Estimate | None
+    compared: int
+    shrunk: float | None
+    shown_first: Estimate | None
+
+    def asdict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "judge": self.judge,
+            "source": self.source,
+            "votes": self.votes,
+            "ties": self.ties,
+            "agreement": None if self.agreement is None else self.agreement.asdict(),
+            "compared": self.compared,
+            "shrunk": self.shrunk,
+            "shown_first": None if self.shown_first is None else self.shown_first.asdict(),
+        }
+
+
+def judges_of(
+    votes: Sequence[Vote], judged: Sequence[Ballot], *, confidence: float = 0.95
+) -> list[JudgeFacts]:
+    """Every judge, the busiest first.
+
+    Args:
+        votes: All votes.
+        judged: Their ballots.
+        confidence: Nominal coverage of each judge's own intervals.
+    """
+    by_judge: dict[str, list[Vote]] = {}
+    for vote in votes:
+        by_judge.setdefault(vote.judge, []).append(vote)
+    held = against_others(judged)
+    prior = _prior([[same for _, same in each] for each in held.values()])
+    return [
+        _facts(judge, by_judge[judge], held.get(judge, []), prior, confidence)
+        for judge in sorted(by_judge, key=lambda name: (-len(by_judge[name]), name))
+    ]
+
+
+def against_others(judged: Sequence[Ballot]) -> dict[str, list[tuple[Ballot, bool]]]:
+    """By judge, each pair on which the others have a strict majority, and whether they agree."""
+    held: dict[str, list[tuple[Ballot, bool]]] = {}
+    for ballot in judged:
+        strict = ballot.strict
+        for judge, side in strict.items():
+            rest = [other for name, other in strict.items() if name != judge]
+            lead = 2 * sum(rest) - len(rest)
+            if lead != 0:
+                held.setdefault(judge, []).append((ballot, (lead > 0) == (side > 0.5)))
+    return held
+
+
+def _facts(
+    judge: str,
+    votes: Sequence[Vote],
+    held: Sequence[tuple[Ballot, bool]],
+    prior: tuple[float, float],
+    confidence: float,
+) -> JudgeFacts:
+    same = [float(agrees) for _, agrees in held]
+    prompts = [ballot.pair[0] for ballot, _ in held]
+    mean, weight = prior
+    return JudgeFacts(
+        judge=judge,
+        source=votes[0].source,
+        votes=len(votes),
+        ties=sum(vote.first == 0.5 for vote in votes),
+        agreement=pooled_share(same, prompts, confidence=confidence) if same else None,
+        compared=len(same),
+        shrunk=(sum(same) + weight * mean) / (len(same) + weight) if same else None,
+        shown_first=position(votes, confidence=confidence),
+    )
+
+
+def _prior(held: Sequence[Sequence[bool]]) -> tuple[float, float]:
+    """Mean agreement of all judges, and how many pairs that mean is worth against a judge's own.
+
+    The most likely beta-binomial with the pooled mean; judges that do not differ give the bound.
+    """
+    n = np.array([len(each) for each in held if each], np.float64)
+    k = np.array([sum(each) for each in held if each], np.float64)
+    if len(n) == 0:
+        return 0.5, 1.0
+    mean = float(np.clip(k.sum() / n.sum(), 0.01, 0.99))
+
+    def unlikely(log_weight: float) -> float:
+        a, b = mean * np.exp(log_weight), (1 - mean) * np.exp(log_weight)
+        return -float((special.betaln(k + a, n - k + b) - special.betaln(a, b)).sum())
+
+    best = optimize.minimize_scalar(unlikely, bounds=np.log([0.5, 1_000.0]), method="bounded")
+    return mean, float(np.exp(cast(Any, best).x))
