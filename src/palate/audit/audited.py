@@ -14,11 +14,18 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from palate.audit.looks import Looks, look
 from palate.data.comparison import Comparison
+from palate.data.pack import Pack
 from palate.data.pairs import PreferencePairs
 from palate.data.snapshot import read_rows
 from palate.data.store import digest_rows
-from palate.data.votes import PairKey, Vote, by_pair, votes_of
+from palate.data.votes import PairKey, Vote, by_pair, key_of, two_by_two, votes_of
+
+
+def folded(text: str) -> str:
+    """A prompt as it is compared: case and spacing make no difference."""
+    return " ".join(text.casefold().split())
 
 
 @final
@@ -73,9 +80,63 @@ class Audited:
         return tuple(votes_of(self.rows))
 
     @cached_property
+    def votes_on(self) -> Mapping[PairKey, list[Vote]]:
+        """The votes on each pair that has one."""
+        found: dict[PairKey, list[Vote]] = {}
+        for vote in self.votes:
+            found.setdefault(vote.pair, []).append(vote)
+        return found
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Comparison]:
+        """The snapshot's rows by their id."""
+        return {row.id: row for row in self.rows}
+
+    @cached_property
     def pictures(self) -> tuple[str, ...]:
         """The digests of all pictures, sorted."""
         return tuple(sorted({image.sha256 for row in self.rows for image in row.images}))
+
+    @cached_property
+    def prompts_of(self) -> Mapping[str, Mapping[str, str]]:
+        """Digest of a picture → its prompts, as `folded` and as written."""
+        found: dict[str, dict[str, str]] = {}
+        for row in self.rows:
+            for image in row.images:
+                found.setdefault(image.sha256, {}).setdefault(folded(row.prompt), row.prompt)
+        return found
+
+    def ids_of(self, pair: PairKey) -> tuple[str, ...]:
+        """Ids of the snapshot's rows that are about a pair, unlabelled ones too."""
+        return self._ids_of[pair]
+
+    @cached_property
+    def _ids_of(self) -> Mapping[PairKey, tuple[str, ...]]:
+        found: dict[PairKey, dict[str, None]] = {}
+        for row in self.rows:
+            for two in two_by_two(row):
+                found.setdefault(key_of(two), {})[row.id] = None
+        return {pair: tuple(ids) for pair, ids in found.items()}
+
+    def lead(self, pair: PairKey) -> float:
+        """How much more than half the mean vote gives a pair's first picture; 0 without votes."""
+        votes = self.votes_on.get(pair, [])
+        return sum(vote.first - 0.5 for vote in votes) / max(len(votes), 1)
+
+    def winner_first(self, pair: PairKey) -> tuple[str, str]:
+        """A pair's two pictures, the one that most votes prefer first."""
+        _, one, other = pair
+        return (other, one) if self.lead(pair) < 0 else (one, other)
+
+    @cached_property
+    def looks(self) -> Looks:
+        """How every picture looks. Reads all of them, the first time.
+
+        Raises:
+            DataError: when one is missing or damaged; the file is named.
+        """
+        pack = Pack(self.snapshot)
+        return look(self.pictures, self.image, lambda name: len(pack.encoded(name)))
 
     def image(self, sha256: str) -> NDArray[np.uint8]:
         """A picture's pixels, uint8 [height, width, 3].
