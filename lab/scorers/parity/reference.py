@@ -168,22 +168,24 @@ def small_byte_pairs(folder: Path) -> Path:
 
 
 def hpsv2(folder: Path) -> dict:
-    """`hpsv2.img_score.score` with the package's own open_clip, GELU and heads of 80 as ViT-H."""
+    """`hpsv2.img_score.score`, its own model and transforms, GELU and 16 heads a tower as ViT-H."""
     import hpsv2.img_score as package
-    from hpsv2.src.open_clip import tokenizer
-    from hpsv2.src.open_clip.model import CLIP
-    from hpsv2.src.open_clip.transform import image_transform
+    from hpsv2.src.open_clip import factory, tokenizer
 
     words = seeded.byte_pairs("<start_of_text>", "<end_of_text>")
     tokenizer._tokenizer = tokenizer.SimpleTokenizer(str(small_byte_pairs(folder)))
     assert tokenizer._tokenizer.encoder == {word: n for n, word in enumerate(words)}
-    sizes = {"layers": 2, "width": 160, "head_width": 80, "patch_size": PATCH, "image_size": SIDE}
-    text = {"vocab_size": len(words), "width": 128, "heads": 2, "layers": 2, "context_length": 77}
-    model = CLIP(48, sizes, text, output_dict=True)
+    sees = {"layers": 2, "width": 160, "head_width": 10, "patch_size": PATCH, "image_size": SIDE}
+    reads = {"vocab_size": len(words), "width": 128, "heads": 16, "layers": 2, "context_length": 77}
+    small = {"embed_dim": 48, "vision_cfg": sees, "text_cfg": reads}
+    factory._MODEL_CONFIGS["ViT-H-14"] = small
+    factory.get_pretrained_cfg = lambda *_: {"where": "nowhere"}
+    factory.download_pretrained = lambda *_, **__: "nothing to fetch"
+    factory.load_checkpoint = lambda *_, **__: None
+    package.initialize_model()
+    model = package.model_dict["model"]
     shapes = filled(model)
     torch.save({"state_dict": model.state_dict()}, folder / "hps.pt")
-    package.model_dict["model"] = model
-    package.model_dict["preprocess_val"] = image_transform(SIDE, is_train=False)
     tokens = [[n for n in row.tolist() if n] for row in tokenizer.tokenize(list(seeded.PROMPTS))]
 
     def score(image, prompt):

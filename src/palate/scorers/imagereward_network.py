@@ -61,7 +61,8 @@ class Network(nn.Module):
         # transformers' own default for this layer norm is 1e-5; BLIP's vision tower has 1e-6.
         self.vision = BlipVisionModel(BlipVisionConfig(layer_norm_eps=1e-6, **settings["vision"]))
         self.text = BlipTextModel(
-            BlipTextConfig(layer_norm_eps=1e-12, **settings["text"]), add_pooling_layer=False
+            BlipTextConfig(bos_token_id=None, layer_norm_eps=1e-12, **settings["text"]),
+            add_pooling_layer=False,
         )
         widths = settings["head"]
         self.head = nn.Sequential(*(nn.Linear(left, right) for left, right in pairwise(widths)))
