@@ -3,14 +3,18 @@
 Everything is written under a temporary name, forced to disk, and renamed. A folder carries a
 manifest of its files' sizes and digests, because a flipped bit in a safetensors file loads
 without a word. Weights are read from safetensors only: no other format can be opened without
-running code that a stranger may have put there.
+running code that a stranger may have put there. The one exception is `read_pickled_tensors`, by
+which a published checkpoint is turned into safetensors once, on an explicit command.
 """
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
+import warnings
+import zipfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,11 +25,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from palate.core.nested import named_tensors
 from palate.core.problems import DataError, StateError, WeightsError, require
 
 MANIFEST = "manifest.json"
 UNFINISHED = ".unfinished-"
 REPLACED = ".replaced-"
+PICKLED = (".pt", ".pth", ".bin", ".ckpt")
+PICKLED_LIMIT = 20_000_000_000
 
 
 def digest_bytes(data: bytes) -> str:
@@ -236,15 +243,83 @@ def load_weights(
         raise WeightsError(
             got=f"{path}: {error}", need="a whole safetensors file", fix="Fetch it again."
         ) from error
+    if finite:
+        _refuse_broken(path, tensors)
+    return tensors
+
+
+def read_pickled_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read the tensors of a .pt, .pth, .bin or .ckpt file without running anything in it.
+
+    Only for `palate scorer convert`. torch's restricted reader knows tensors, dicts and plain
+    values; a file that names anything else is refused, and never opened in another way.
+
+    Args:
+        path: The checkpoint, of at most 20 GB.
+
+    Returns:
+        The finite tensors by name, nested names joined by `/`, and what else there was, in words.
+
+    Raises:
+        WeightsError: when it is missing or too large, would run code, or holds other than tensors
+            in dicts.
+    """
+    require(
+        path.is_file() and path.suffix in PICKLED and path.stat().st_size <= PICKLED_LIMIT,
+        got=str(path),
+        need=f"a file ending in {', '.join(PICKLED)}, of at most {PICKLED_LIMIT / 1e9:.0f} GB",
+        fix="Check the path.",
+        kind=WeightsError,
+    )
+    try:
+        _refuse_packed(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = torch.load(path, map_location="cpu", weights_only=True)
+    # A stranger's bytes in a library's hands: it dislikes bad ones in many ways.
+    except Exception as error:
+        raise WeightsError(
+            got=f"{path}, which was not opened: {_disliked(error)}",
+            need="a checkpoint that holds tensors and nothing that runs",
+            fix="Do not open it in any other way unless you trust who made it; get the same "
+            "weights as safetensors.",
+        ) from error
+    tensors, others = named_tensors(value, source=str(path), room=2 * path.stat().st_size)
+    _refuse_broken(path, tensors)
+    return tensors, others
+
+
+def _disliked(error: Exception) -> str:
+    """Why torch would not read a file, without its advice to read it unsafely."""
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if named:
+        return f"it names {named[1]}, which is no tensor and may run"
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if isinstance(error, ValueError) and lines else type(error).__name__
+
+
+def _refuse_packed(path: Path) -> None:
+    """Refuse an archive whose entries are packed: a small file could fill the memory.
+
+    Raises:
+        ValueError: when one is; torch itself never packs.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("an archive with packed entries, which torch never writes")
+
+
+def _refuse_broken(path: Path, tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         require(
-            not finite or not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()),
+            not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()),
             got=f"{path}: {name} holds NaN or infinity",
             need="finite weights",
             fix="Use another checkpoint; this one was saved after a training broke.",
             kind=WeightsError,
         )
-    return tensors
 
 
 def _unfinished(path: Path) -> Path:

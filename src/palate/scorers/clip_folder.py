@@ -14,6 +14,7 @@ from palate.core.files import digest_file, read_json
 from palate.core.hub import fetch
 from palate.core.problems import DataError, Problem, WeightsError, require
 
+Shapes = Mapping[str, tuple[int, ...]]
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WANTED = (WEIGHTS, "model-*-of-*.safetensors", "*.json", "*.txt")
 _SHARDS = f"{WEIGHTS}.index.json"
@@ -57,14 +58,7 @@ def load_named(loader: Any, folder: Path, called: str) -> Any:
     Raises:
         WeightsError: when it cannot be read, is another one, or is not whole.
     """
-    kind = _mapping(folder / CONFIG).get("model_type")
-    require(
-        kind == called,
-        got=f"{folder}: a model of type {kind!r}",
-        need=f"type {called!r}",
-        fix="Use a CLIP model, such as the ones PickScore and CLIPScore are.",
-        kind=WeightsError,
-    )
+    _check_kind(folder, called)
     with _quietly(folder):
         network, facts = loader.from_pretrained(
             folder,
@@ -78,6 +72,29 @@ def load_named(loader: Any, folder: Path, called: str) -> Any:
     if missing or broken:
         raise _unusable(folder, f"missing {missing[:3]}, not finite {broken[:3]}")
     return network.requires_grad_(False).eval()
+
+
+def expected_of(folder: Path, *, only_sees: bool = False) -> tuple[Mapping[str, Any], Shapes]:
+    """What a CLIP folder's config says: settings, and the name and shape of every tensor.
+
+    Args:
+        folder: Where `config.json` is. No weights are read.
+        only_sees: Of the tower that sees and its projection alone.
+
+    Raises:
+        WeightsError: when the config cannot be read, or is of another model.
+    """
+    from transformers import CLIPConfig, CLIPModel, CLIPVisionModelWithProjection
+
+    _check_kind(folder, "clip")
+    with _quietly(folder), torch.device("meta"):
+        config: Any = CLIPConfig.from_pretrained(folder, local_files_only=True)
+        if only_sees:
+            width, config = config.projection_dim, config.vision_config
+            config.projection_dim = width
+        network: Any = (CLIPVisionModelWithProjection if only_sees else CLIPModel)(config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    return config.to_dict(), shapes
 
 
 def load_processors(folder: Path) -> tuple[Any, Any]:
@@ -157,6 +174,17 @@ def _weights(folder: Path, gone: Sequence[str]) -> list[Path]:
     missing = [*([] if found else [WEIGHTS + (only if pickled else "")]), *gone]
     _refuse(folder, missing, "a CLIP model with its image processor and tokenizer, in safetensors")
     return found
+
+
+def _check_kind(folder: Path, called: str) -> None:
+    kind = _mapping(folder / CONFIG).get("model_type")
+    require(
+        kind == called,
+        got=f"{folder}: a model of type {kind!r}",
+        need=f"type {called!r}",
+        fix="Use a CLIP model, such as the ones PickScore and CLIPScore are.",
+        kind=WeightsError,
+    )
 
 
 def _without(folder: Path) -> list[str]:
