@@ -35,3 +35,19 @@ def test_without_sharpness_a_machines_labels_are_hard(palate, snapshot, tmp_path
     assert said
     assert {row.agreement for row in said} <= {0.0, 0.5, 1.0}
     assert all(row.judge.endswith(" hard") for row in said)
+
+
+def test_several_scorers_are_tuned_into_one_labeler_that_says_what_it_is_worth(
+    palate, snapshot, tmp_path
+):
+    out = tmp_path / "tuned"
+    words = ("data", "label-part", snapshot, out, "--share", "0.5", "--sharpness", "fit")
+    words += ("--scorer", "world:vividness", "--scorer", "world:tidiness")
+    made = palate(*words)
+    assert made.code == 0, made.err
+    assert "worth" in made.out
+    assert "prefers the picture people prefer" in made.out
+    said = [row for row in read_rows(out) if row.source == "scorer"]
+    assert len(said) == 30
+    assert len({row.judge for row in said}) == 1
+    assert said[0].judge.startswith("tuned ")

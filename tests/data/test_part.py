@@ -8,7 +8,9 @@ import pytest
 
 from palate.core.problems import DataError, SettingError, StateError
 from palate.data.comparison import compare
-from palate.data.part import Machine, label_part
+from palate.data.labelers import TOGETHER
+from palate.data.machine import Machine
+from palate.data.part import label_part
 from palate.data.snapshot import read_imports, read_rows, verify
 from palate.data.store import Store
 from palate.data.synthetic import LABELLED_PART, drawn_at_random
@@ -131,3 +133,100 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
     nobody = judged(tmp_path / "n", [{"images": [1, 2], "agreement": 1.0, "source": "scorer"}])
     with pytest.raises(DataError, match="without a pair that people judged"):
         label_part(nobody, tmp_path / "out", share=1, seed=0)
+
+
+def brightness(images, _prompts) -> np.ndarray:
+    """A machine that is always right here: half a point for each shade brighter."""
+    return -darkness(images, _prompts)
+
+
+BRIGHT = Machine(judge="bright", score=brightness)
+
+
+def test_several_machines_each_put_their_label_and_their_mean_is_reported_too(tmp_path):
+    """One says sigmoid(1/2) = 0.622 and the other 0.378 for the same picture: together one half."""
+    both = (DARK, BRIGHT)
+    part = label_part(judged(tmp_path), tmp_path / "out", share=0.5, seed=0, machine=both)
+    rows = [row for row in read_rows(tmp_path / "out") if row.source == "scorer"]
+    assert len(rows) == 2 * PAIRS
+    worth = {each.judge: each for each in part.worths}
+    assert set(worth) == {"bright", "dark", TOGETHER}
+    assert [worth[name].labelled for name in ("bright", "dark", TOGETHER)] == [10, 10, 10]
+    right = {name: each.accuracy.value for name, each in worth.items()}
+    assert right == {"bright": 1.0, "dark": 0.0, TOGETHER: 0.5}
+    assert worth[TOGETHER].ratio.value == pytest.approx(1.0)
+    assert worth["dark"].leanings["brighter"].value == pytest.approx(1 / (1 + math.exp(-0.5)))
+    assert read_imports(tmp_path / "out")[-1][LABELLED_PART]["machine"] == "dark, bright"
+
+
+def test_tuning_turns_an_always_wrong_scorer_round_without_seeing_the_label_it_answers(tmp_path):
+    """Twenty pairs of ten prompts, people's labels on half; the label's record names its fold."""
+    whole = judged(tmp_path)
+    part = label_part(whole, tmp_path / "out", share=0.5, seed=0, machine=DARK, tuned=True)
+    (worth,) = part.worths
+    assert worth.accuracy.value == 1.0
+    assert worth.ratio.value < 1
+    note = read_imports(tmp_path / "out")[-1]
+    assert note[LABELLED_PART]["sharpness"] == "tuned"
+    assert note["tuned"]["cross_fitted"] is True
+    assert sum(note["tuned"]["labelled"]) == 10
+    assert all(weight < 0 for (weight,) in note["tuned"]["weights"])
+    assert note["labelers"][0]["verdict"] == worth.verdict
+    made = [row for row in read_rows(tmp_path / "out") if row.source == "scorer"]
+    assert len(made) == PAIRS
+    assert {row.signature["tuned"]["without fold"] for row in made} == set(range(5))
+    folds = {}
+    for row in made:
+        folds.setdefault(row.prompt, set()).add(row.signature["tuned"]["without fold"])
+    assert all(len(each) == 1 for each in folds.values())
+
+
+def test_hidden_labels_are_not_tuned_on(tmp_path):
+    """Planted: the labels that the draw hides say the opposite; the tuned labels do not change."""
+    whole = judged(tmp_path / "a")
+    label_part(whole, tmp_path / "out", share=0.5, seed=0, machine=DARK, tuned=True)
+    kept = {row.prompt + row.images[0].sha256 for row in read_rows(tmp_path / "out")
+            if row.source == "human"}  # fmt: skip
+    rows = [{"images": [2 * i, 2 * i + 1], "judge": "p", "source": "human"} for i in range(PAIRS)]
+    names = {row.images[0].sha256: row for row in read_rows(whole)}
+    for row in rows:
+        at = store_name(tmp_path, row["images"][0])
+        row["agreement"] = 0.0 if names[at].prompt + at in kept else 1.0
+    label_part(
+        judged(tmp_path / "b", rows), tmp_path / "two", share=0.5, seed=0, machine=DARK, tuned=True
+    )
+
+    def machine(folder: str) -> dict[str, float]:
+        made = [row for row in read_rows(tmp_path / folder) if row.source == "scorer"]
+        return {row.images[0].sha256: row.agreement for row in made}
+
+    assert machine("two") == machine("out")
+
+
+def store_name(folder: Path, number: int) -> str:
+    return Store(folder / "names").put(picture(number)).sha256
+
+
+def test_labels_that_are_there_are_kept_and_reported_and_can_be_tuned(tmp_path):
+    """A vision-language model that always prefers the darker picture, and is silent on one pair."""
+    rows = [{"images": [2 * i, 2 * i + 1], "agreement": 0.0, "source": "human"}
+            for i in range(PAIRS)]  # fmt: skip
+    rows += [{"images": [2 * i, 2 * i + 1], "agreement": 0.9, "judge": "vlm", "source": "vlm"}
+             for i in range(PAIRS)]  # fmt: skip
+    store, made = Store(tmp_path / "store"), []
+    for place, row in enumerate(rows):
+        images = [store.put(picture(number)) for number in row.pop("images")]
+        made.append(compare(prompt=f"p{place % PAIRS}", images=images, **row))
+    store.add(made[:-1])
+    whole = store.freeze(tmp_path / "snapshot").path
+    plain = label_part(whole, tmp_path / "plain", share=0.5, seed=0)
+    assert plain.machine == PAIRS - 1
+    assert [(each.judge, each.accuracy.value) for each in plain.worths] == [("vlm", 0.0)]
+    before = {row.id for row in read_rows(whole) if row.source == "vlm"}
+    assert before <= {row.id for row in read_rows(tmp_path / "plain")}
+    tuned = label_part(whole, tmp_path / "tuned", share=0.5, seed=0, tuned=True)
+    assert tuned.machine == PAIRS - 1
+    assert tuned.worths[0].accuracy.value == 1.0
+    assert {row.source for row in read_rows(tmp_path / "tuned") if row.labelled} == {"human", "vlm"}
+    with pytest.raises(DataError, match="without a machine's label to tune"):
+        label_part(judged(tmp_path / "n"), tmp_path / "no", share=0.5, seed=0, tuned=True)

@@ -2,9 +2,16 @@
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from palate.cli.app import Flag
 from palate.cli.console import Bar, emit, next_steps, say
+
+if TYPE_CHECKING:
+    from palate.data.machine import Machine
+    from palate.data.worth import Worth
+
+FIT = "fit"
 
 
 def label_part(
@@ -14,8 +21,8 @@ def label_part(
     *,
     share: float = 0.25,
     seed: int = 0,
-    scorer: str | None = None,
-    sharpness: float | None = 1.0,
+    scorer: list[str] | None = None,
+    sharpness: float | Literal["fit"] | None = 1.0,
     device: str = "auto",
     json: Flag = False,
 ) -> None:
@@ -23,49 +30,54 @@ def label_part(
 
     The other labels are hidden, not changed: the snapshot they came from stays
     as it is. The new one records that the part was drawn at random, which
-    `palate train --method dedpo` needs to know.
+    `palate train --method dedpo` needs to know, and what the machine's labels
+    are worth where people's can be held against them.
 
     Args:
         snapshot: A frozen snapshot.
         out: The folder of the new snapshot.
         share: The part of the pairs that keeps people's labels.
         seed: Which part that is.
-        scorer: Who labels all pairs: world, world:PART or clip:FOLDER; none adds no labels.
-        sharpness: What differences of scores are multiplied by; `none` gives hard labels.
+        scorer: Who labels all pairs, as `palate scorer --help` names them; give it again for
+            more; without one, machines' labels that are there stay.
+        sharpness: What differences of scores are multiplied by; `none` gives hard labels; `fit`
+            tunes one labeler on people's labels, each pair's answer from a fit on other prompts.
         device: Where the scorer computes: auto, cpu, cuda or mps.
         json: Print JSON and nothing else.
     """
-    from palate.cli.named import device_named
-    from palate.core.files import digest_json
     from palate.core.problems import require
-    from palate.data.part import Machine
     from palate.data.part import label_part as make
-    from palate.data.synthetic import manner
-    from palate.train.scoring import open_scorer
 
     require(
-        sharpness is None or (sharpness > 0 and math.isfinite(sharpness)),
+        sharpness is None or sharpness == FIT or (sharpness > 0 and math.isfinite(sharpness)),
         got=f"--sharpness {sharpness}",
-        need="a number above 0, or none",
-        fix="Use 1 for the scores' own unit, or none for hard labels.",
+        need="a number above 0, none or fit",
+        fix="Use 1 for the scores' own unit, none for hard labels, fit to tune on people's labels.",
     )
-    machine = None
-    if scorer is not None:
-        opened = open_scorer(scorer, device=device_named(device))
-        judge = f"{opened.name} {digest_json(opened.identity)[:12]} {manner(sharpness)}"
-        machine = Machine(judge=judge, score=opened.score, sharpness=sharpness)
+    fixed = None if isinstance(sharpness, str) else sharpness
+    machines = [_open(words, fixed, sharpness == FIT, device) for words in scorer or ()]
     with Bar("pictures scored") as bar:
-        part = make(snapshot, out, share=share, seed=seed, machine=machine, told=bar.at)
-    facts = {
-        "path": part.snapshot.path,
-        "digest": part.snapshot.digest,
-        "pairs": part.pairs,
-        "people": part.people,
-        "machine": part.machine,
-        "agree": part.agree,
-    }
+        part = make(
+            snapshot,
+            out,
+            share=share,
+            seed=seed,
+            machine=machines,
+            tuned=sharpness == FIT,
+            told=bar.at,
+        )
     if json:
-        emit(facts)
+        emit(
+            {
+                "path": part.snapshot.path,
+                "digest": part.snapshot.digest,
+                "pairs": part.pairs,
+                "people": part.people,
+                "machine": part.machine,
+                "agree": part.agree,
+                "labelers": [each.asdict() for each in part.worths],
+            }
+        )
         return
     say(
         f"{out}: {part.pairs:,} pairs, {part.people:,} with people's labels, "
@@ -73,7 +85,35 @@ def label_part(
     )
     if part.agree is not None:
         say(f"where both preferred a picture, it is the same one in {100 * part.agree:.0f} %")
+    for worth in part.worths:
+        _tell(worth)
     next_steps(
         f"palate data show {out}",
         f"palate train --model shipped --data {out} --method dedpo --out runs/dedpo",
     )
+
+
+def _open(words: str, sharpness: float | None, tuned: bool, device: str) -> "Machine":
+    """The machine these words name."""
+    from palate.cli.named import device_named
+    from palate.core.files import digest_json
+    from palate.data.machine import Machine
+    from palate.data.synthetic import manner
+    from palate.train.scoring import open_scorer
+
+    opened = open_scorer(words, device=device_named(device))
+    judge = f"{opened.name} {digest_json(opened.identity)[:12]}"
+    judge += "" if tuned else f" {manner(sharpness)}"
+    return Machine(judge=judge, score=opened.score, sharpness=sharpness)
+
+
+def _tell(worth: "Worth") -> None:
+    """What a machine's labels are worth, in a few lines."""
+    say(f"{worth.judge}, held against people on {worth.labelled:,} pairs:")
+    if worth.accuracy is not None:
+        say(f"  prefers the picture people prefer: {worth.accuracy}")
+    say(f"  people agree less (−) or more (+) than it is sure: {worth.surplus}")
+    for word, leaning in worth.leanings.items():
+        say(f"  people like the picture that is {word} more than it says by {leaning}")
+    say(f"  squared error {worth.brier}; a coin's {worth.coin:.3g}")
+    say(f"  {worth.verdict}")

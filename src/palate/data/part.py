@@ -1,47 +1,43 @@
 """A snapshot in which a random part of the pairs keeps people's labels, and all have a machine's.
 
 This is how few people's labels are tried against many: the others are hidden, not changed, and the
-snapshot's record says that the part was drawn at random, from which seed, and who labelled the
-rest.
+snapshot's record says that the part was drawn at random, from which seed, who labelled the rest,
+and what those labels are worth where people's can be held against them.
+
+Read next: `machine.py`, where a machine's labels come from; `labelers.py`, what they are worth.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Final, final
 
 from palate.core.problems import DataError, require
 from palate.core.streams import Streams
-from palate.data.comparison import Comparison, Source, compare
+from palate.data.comparison import Comparison
+from palate.data.labelers import people_on, worths_in
+from palate.data.machine import (
+    Machine,
+    Told,
+    again,
+    by_machine,
+    by_people,
+    opinions_in,
+    opinions_of,
+    said_already,
+    said_by,
+    said_tuned,
+)
 from palate.data.pack import Pack
 from palate.data.snapshot import read_imports, read_rows
 from palate.data.store import Snapshot, write_snapshot
-from palate.data.synthetic import LABELLED_PART, MACHINES, agreement_of, drawn_at_random
+from palate.data.synthetic import LABELLED_PART, drawn_at_random
 from palate.data.votes import PairKey, by_pair
+from palate.data.worth import Worth
 
-AT_ONCE = 64
-Score = Callable[[Sequence[NDArray[np.uint8]], Sequence[str]], NDArray[np.float64]]
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """Who labels the pairs that people's labels are taken from, and the others.
-
-    Attributes:
-        judge: Its name in the records, unlike any other's.
-        score: Pictures and prompts → one number each.
-        sharpness: What differences of scores are multiplied by; None gives hard labels.
-        source: What kind of judge it is.
-    """
-
-    judge: str
-    score: Score
-    sharpness: float | None = 1.0
-    source: Source = "scorer"
+# What a snapshot's record calls the labelers, and how one was tuned.
+LABELERS: Final = "labelers"
+TUNED: Final = "tuned"
 
 
 @final
@@ -55,6 +51,8 @@ class Part:
         people: How many of them kept people's labels.
         machine: How many of them have a machine's label.
         agree: Of those with both, the share where the two prefer the same picture.
+        worths: What each machine's labels are worth, and those of all together; empty where no
+            pair has both.
     """
 
     snapshot: Snapshot
@@ -62,6 +60,7 @@ class Part:
     people: int
     machine: int
     agree: float | None
+    worths: tuple[Worth, ...] = ()
 
 
 def label_part(
@@ -70,25 +69,29 @@ def label_part(
     *,
     share: float,
     seed: int,
-    machine: Machine | None = None,
-    told: Callable[[int, int], None] | None = None,
+    machine: Machine | Sequence[Machine] | None = None,
+    tuned: bool = False,
+    told: Told | None = None,
 ) -> Part:
     """Keep people's labels on a random part of the pairs, and put a machine's on all of them.
 
     Records of more than two pictures become pairs. A machine's labels that are there already stay
-    unless a machine is given; a pair without any label left stays as unlabelled.
+    unless a machine is given or they are tuned; a pair without any label left stays as unlabelled.
 
     Args:
         snapshot: A frozen snapshot.
         out: The new snapshot's folder.
         share: The part of all pairs that keeps people's labels, in (0, 1].
         seed: Which part.
-        machine: Who labels all pairs; None adds no labels.
+        machine: Who labels all pairs, one or several; None adds no labels.
+        tuned: Make one labeler of the machines, or of their labels that are there, tuned on the
+            labels that people keep; see `tuned.py`.
         told: Told (done, total) pictures scored.
 
     Raises:
         SettingError: when the share makes no sense.
-        DataError: when the snapshot is damaged or nobody judged a pair.
+        DataError: when the snapshot is damaged, nobody judged a pair, or there is too little to
+            tune on.
         StateError: when `out` exists.
     """
     require(
@@ -98,7 +101,7 @@ def label_part(
         fix="0.25 keeps people's labels on a quarter of the pairs; 1 on all of them.",
     )
     groups, pack = by_pair(read_rows(snapshot)), Pack(snapshot)
-    judged = [key for key, rows in groups.items() if any(map(_by_people, rows))]
+    judged = [key for key, rows in groups.items() if any(map(by_people, rows))]
     require(
         bool(judged),
         got=f"{snapshot} without a pair that people judged",
@@ -107,31 +110,35 @@ def label_part(
         kind=DataError,
     )
     kept = set(_draw(judged, share, seed))
-    scores = {} if machine is None else _scores(machine.score, groups, pack, told)
-    rows = [
-        row
-        for key, group in groups.items()
-        for row in _relabelled(group, key in kept, machine, scores, snapshot)
-    ]
-    # A part of pairs that were picked in some other way is no random part of all of them.
-    at_random = len(judged) == len(groups) or drawn_at_random(snapshot)
-    note = {
+    machines = [machine] if isinstance(machine, Machine) else list(machine or ())
+    origin = f"label-part of {snapshot.name}"
+    said, how = said_already(groups), dict[str, Any]()
+    if machines or tuned:
+        opinions = opinions_of(groups, machines, pack, told) if machines else opinions_in(groups)
+        if tuned:
+            people = people_on(groups, opinions.keys, kept)
+            said, how = said_tuned(groups, opinions, people, seed=seed, origin=origin)
+        else:
+            said = said_by(groups, opinions, machines, origin)
+    made = {key: _labels(rows, key in kept, said.get(key, [])) for key, rows in groups.items()}
+    worths = worths_in(made, pack)
+    note: dict[str, Any] = {
         LABELLED_PART: {
-            "at_random": at_random,
+            # A part of pairs that were picked in some other way is no random part of all of them.
+            "at_random": len(judged) == len(groups) or drawn_at_random(snapshot),
             "share": share,
             "seed": seed,
             "pairs": len(groups),
             "people": len(kept),
-            "machine": None if machine is None else machine.judge,
-            "sharpness": None if machine is None else machine.sharpness,
+            "machine": ", ".join(each.judge for each in machines) or None,
+            "sharpness": TUNED if tuned else machines[0].sharpness if machines else None,
         }
     }
-    made = write_snapshot(out, rows, pack, [*read_imports(snapshot), note])
-    return _summary(made, by_pair(rows))
-
-
-def _by_people(row: Comparison) -> bool:
-    return row.labelled and row.source not in MACHINES
+    note |= {LABELERS: [each.asdict() for each in worths]} if worths else {}
+    note |= {TUNED: how} if how else {}
+    rows = [row for group in made.values() for row in group]
+    written = write_snapshot(out, rows, pack, [*read_imports(snapshot), note])
+    return _summary(written, made, worths)
 
 
 def _draw(keys: Sequence[PairKey], share: float, seed: int) -> list[PairKey]:
@@ -141,90 +148,41 @@ def _draw(keys: Sequence[PairKey], share: float, seed: int) -> list[PairKey]:
     return sorted(keys, key=lambda key: streams("labelled part", *key).seed)[:count]
 
 
-def _scores(
-    score: Score,
-    groups: dict[PairKey, list[Comparison]],
-    pack: Pack,
-    told: Callable[[int, int], None] | None,
-) -> dict[tuple[str, str], float]:
-    """The machine's score of each picture with its prompt; those that are not finite left out."""
-    names = list(dict.fromkeys((key[0], name) for key in groups for name in key[1:]))
-    found: dict[tuple[str, str], float] = {}
-    for start in range(0, len(names), AT_ONCE):
-        few = names[start : start + AT_ONCE]
-        answers = score([pack.get(name) for _, name in few], [prompt for prompt, _ in few])
-        found |= dict(zip(few, map(float, answers), strict=True))
-        if told is not None:
-            told(start + len(few), len(names))
-    return {name: value for name, value in found.items() if np.isfinite(value)}
-
-
-def _relabelled(
-    group: Sequence[Comparison],
-    kept: bool,
-    machine: Machine | None,
-    scores: dict[tuple[str, str], float],
-    snapshot: Path,
+def _labels(
+    group: Sequence[Comparison], kept: bool, machines: Sequence[Comparison]
 ) -> list[Comparison]:
     """What remains of the labels of two pictures, or one unlabelled record of them."""
-    people = [row for row in group if _by_people(row) and kept]
-    machines = [row for row in group if row.labelled and row.source in MACHINES]
-    first = group[0]
-    if machine is not None:
-        machines = _said(first, machine, scores, snapshot)
+    people = [row for row in group if by_people(row) and kept]
     if people or machines:
         return [*people, *machines]
-    return [_again(first, None, "nobody", "unknown", first.origin)]
+    first = group[0]
+    return [again(first, None, judge="nobody", source="unknown", origin=first.origin)]
 
 
-def _said(
-    row: Comparison, machine: Machine, scores: dict[tuple[str, str], float], snapshot: Path
-) -> list[Comparison]:
-    """The machine's own record of two pictures; none where it could not score one of them."""
-    first, second = (scores.get((row.prompt, image.sha256)) for image in row.images)
-    if first is None or second is None:
-        return []
-    agreement = agreement_of(first - second, machine.sharpness)
-    origin = f"label-part of {snapshot.name}"
-    return [_again(row, agreement, machine.judge, machine.source, origin)]
-
-
-def _again(
-    row: Comparison, agreement: float | None, judge: str, source: Source, origin: str
-) -> Comparison:
-    """The same pictures with another label."""
-    return compare(
-        prompt=row.prompt,
-        images=row.images,
-        agreement=agreement,
-        judge=judge,
-        source=source,
-        generation=row.generation,
-        origin=origin,
-    )
-
-
-def _summary(made: Snapshot, groups: dict[PairKey, list[Comparison]]) -> Part:
-    people = [key for key, rows in groups.items() if any(map(_by_people, rows))]
-    machine = [key for key, rows in groups.items() if any(r.source in MACHINES for r in rows)]
+def _summary(
+    written: Snapshot, groups: Mapping[PairKey, Sequence[Comparison]], worths: tuple[Worth, ...]
+) -> Part:
+    people = [key for key, rows in groups.items() if any(map(by_people, rows))]
+    machine = [key for key, rows in groups.items() if any(map(by_machine, rows))]
     same = [
-        _winners(groups[key], machines=True) == _winners(groups[key], machines=False)
+        _winners(groups[key], by_machine) == _winners(groups[key], by_people)
         for key in sorted(set(people) & set(machine))
-        if _winners(groups[key], machines=True) and _winners(groups[key], machines=False)
+        if _winners(groups[key], by_machine) and _winners(groups[key], by_people)
     ]
     return Part(
-        snapshot=made,
+        snapshot=written,
         pairs=len(groups),
         people=len(people),
         machine=len(machine),
         agree=sum(same) / len(same) if same else None,
+        worths=worths,
     )
 
 
-def _winners(rows: Sequence[Comparison], *, machines: bool) -> set[str]:
+def _winners(rows: Sequence[Comparison], side: Callable[[Comparison], bool]) -> set[str]:
     """The pictures that machines, or people, preferred."""
     return {
         row.images[row.ranks.index(1)].sha256
         for row in rows
-        if row.ranks is not None and not row.tie and (row.source in MACHINES) == machines
+        if row.ranks is not None and not row.tie and side(row)
     }
