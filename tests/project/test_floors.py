@@ -198,7 +198,9 @@ def test_what_is_imported_is_declared(repository: Path):
     import tomllib
 
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    listed = [*project["dependencies"], *project["optional-dependencies"]["tracking"]]
+    extras = project["optional-dependencies"]
+    listed = [*project["dependencies"]]
+    listed += [line for name in ("tracking", "vlm", "labels") for line in extras[name]]
     names = {re.split(r"[<>=!\[; ]", line)[0].lower().replace("_", "-") for line in listed}
     origin = packages_distributions()
     missing = set()
