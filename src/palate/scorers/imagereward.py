@@ -99,9 +99,8 @@ class ImageRewardScorer:
             kind=WeightsError,
         )
         with refusing(place):
-            network = Network(found.settings)
+            network = Network.holding(found.settings, found.weights)
             words = _tokenizer(place / TOKENIZER)
-        found.fill(network)
         return cls(
             name=name or place.name,
             network=network.requires_grad_(False).eval(),

@@ -54,7 +54,7 @@ class Network(nn.Module):
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
-        """Build it with weights of chance; see `settings_of` for the settings."""
+        """Build it with weights of chance; the settings are those that `settings_of` gives."""
         from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
         super().__init__()
@@ -77,6 +77,21 @@ class Network(nn.Module):
         seen = self.vision(pixel_values=pixels).last_hidden_state
         states = self.text(input_ids=tokens, attention_mask=mask, encoder_hidden_states=seen)
         return self.head(states.last_hidden_state[:, 0])[:, 0]
+
+    @classmethod
+    def holding(cls, settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> "Network":
+        """The network with these weights as its own, without drawing any of chance first.
+
+        Raises:
+            RuntimeError: as torch does, when they do not fit the settings.
+        """
+        with torch.device("meta"):
+            network = cls(settings)
+        network.load_state_dict(dict(weights), strict=True, assign=True)
+        # The one thing it holds that is in no checkpoint: 0, 1, 2, … up to the longest text.
+        places = torch.arange(settings["text"]["max_position_embeddings"])
+        network.text.embeddings.position_ids = nn.Buffer(places[None], persistent=False)
+        return network
 
 
 def converted(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
