@@ -27,7 +27,7 @@ def judges(folder: Path, /, *, most: int = 20, json: Flag = False) -> None:
         most: How many judges to print, the busiest first; --json has them all.
         json: Print JSON and nothing else.
     """
-    from palate.data.agreement import ballots
+    from palate.data.agreement import asked_both_ways, ballots
     from palate.data.judges import judges_of
     from palate.data.models import models_of
     from palate.data.votes import votes_of
@@ -42,7 +42,8 @@ def judges(folder: Path, /, *, most: int = 20, json: Flag = False) -> None:
         kind=DataError,
     )
     judged = ballots(votes)
-    found, models = judges_of(votes, judged), models_of(rows, votes)
+    found = judges_of(votes, judged, both_ways=asked_both_ways(rows))
+    models = models_of(rows, votes)
     counts = {
         "votes": len(votes),
         "pairs": len({vote.pair for vote in votes}),

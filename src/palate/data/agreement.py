@@ -11,12 +11,13 @@ Read next: `judges.py`, who of them can be relied on, and `soft.py`, labels from
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import final
+from typing import Any, cast, final
 
 import numpy as np
 
 from palate.core.stats import Estimate
 from palate.data.alpha import Level, krippendorff_alpha
+from palate.data.comparison import Comparison
 from palate.data.shares import pooled_share
 from palate.data.votes import PairKey, Vote
 
@@ -153,6 +154,38 @@ def position(votes: Iterable[Vote], *, confidence: float = 0.95) -> Estimate | N
         return None
     first = [float((vote.first > 0.5) == vote.shown_first) for vote in placed]
     return pooled_share(first, [vote.pair[0] for vote in placed], confidence=confidence)
+
+
+def asked_both_ways(rows: Iterable[Comparison]) -> dict[str, Estimate]:
+    """Of machines asked in both orders: how probable it is that they name the one shown first.
+
+    By judge, from the signatures of their labels, over pairs and both orders. Pairs on which a
+    machine contradicted itself got no label and are not here, so that bias is understated.
+    """
+    said: dict[str, list[tuple[float, str]]] = {}
+    for row in rows:
+        first = _first_of_both(row.signature)
+        if row.labelled and first is not None:
+            said.setdefault(row.judge, []).append((first, row.prompt))
+    return {
+        judge: pooled_share([first for first, _ in each], [prompt for _, prompt in each])
+        for judge, each in said.items()
+    }
+
+
+def _first_of_both(signature: Mapping[str, Any] | None) -> float | None:
+    """The mean probability of the picture shown first over both orders, where both are signed."""
+    steps = (signature or {}).get("asked")
+    if not isinstance(steps, list):
+        return None
+    firsts: dict[Any, Any] = {
+        step.get("step"): step.get("first")
+        for step in cast(list[Any], steps)
+        if isinstance(step, dict)
+    }
+    both = [firsts.get(order) for order in ("forth", "back")]
+    numbers = [float(first) for first in both if isinstance(first, int | float)]
+    return sum(numbers) / 2 if len(numbers) == 2 else None
 
 
 def _flips(disagreement: float) -> float:

@@ -7,8 +7,8 @@ are drawn towards the mean of all, as far as judges differ at all.
 Read next: `skill.py`, the same question with a model of the truth behind it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast, final
 
 import numpy as np
@@ -35,7 +35,8 @@ class JudgeFacts:
             is no such pair.
         compared: On how many pairs that was looked at.
         shrunk: The same, drawn towards the mean of all judges where it rests on few pairs.
-        shown_first: How often they prefer the picture they saw first; None where no order is known.
+        shown_first: How often they prefer the picture they saw first, or how probable that is of a
+            machine that saw both orders; None where no order is known.
     """
 
     judge: str
@@ -62,13 +63,18 @@ class JudgeFacts:
 
 
 def judges_of(
-    votes: Sequence[Vote], judged: Sequence[Ballot], *, confidence: float = 0.95
+    votes: Sequence[Vote],
+    judged: Sequence[Ballot],
+    *,
+    both_ways: Mapping[str, Estimate] | None = None,
+    confidence: float = 0.95,
 ) -> list[JudgeFacts]:
     """Every judge, the busiest first.
 
     Args:
         votes: All votes.
         judged: Their ballots.
+        both_ways: What `agreement.asked_both_ways` found of machines.
         confidence: Nominal coverage of each judge's own intervals.
     """
     by_judge: dict[str, list[Vote]] = {}
@@ -76,9 +82,14 @@ def judges_of(
         by_judge.setdefault(vote.judge, []).append(vote)
     held = against_others(judged)
     prior = _prior([[same for _, same in each] for each in held.values()])
-    return [
+    found = [
         _facts(judge, by_judge[judge], held.get(judge, []), prior, confidence)
         for judge in sorted(by_judge, key=lambda name: (-len(by_judge[name]), name))
+    ]
+    known = both_ways or {}
+    return [
+        replace(each, shown_first=known.get(each.judge)) if each.shown_first is None else each
+        for each in found
     ]
 
 
