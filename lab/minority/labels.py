@@ -17,7 +17,7 @@ from palate.data.snapshot import read_rows
 from palate.data.sources import import_comparisons
 from palate.data.store import Store, write_snapshot
 from palate.recipes.demo import PAIRS
-from palate.world import MAJORITY, OPPOSITE, Preference, parts, population, weigh
+from palate.world import MAJORITY, OPPOSITE, Judge, Preference, parts, population, weigh
 
 FLIPS = {"flip05": 0.05, "flip10": 0.1, "flip20": 0.2, "flip30": 0.3, "flip40": 0.4}
 MINORITY = "minority20"
@@ -28,7 +28,7 @@ JUDGES, SHARE = 20, 0.2
 def labelled(condition: str, seed: int, work: Path) -> tuple[Path, dict[str, dict[str, float]]]:
     """A snapshot, and of each record: whether it is wrong, by a dissenter, and how clear it is."""
     told, out = pictures(work), work / "data" / f"{condition}-{seed}"
-    gaps = _gaps(told, work / "gaps.csv")
+    gaps = gaps_of(told, work / "gaps.csv")
     if condition in FLIPS:
         clean = work / "data" / "clean"
         if not clean.exists():
@@ -60,7 +60,7 @@ def _key(row: Comparison) -> str:
     return row.prompt
 
 
-def _gaps(told: Path, file: Path) -> Gaps:
+def gaps_of(told: Path, file: Path) -> Gaps:
     """By prompt: what the first picture by digest is worth more, to the majority and the others."""
     if not file.exists():
         pack, lines = Pack(told), []
@@ -77,18 +77,18 @@ def _gaps(told: Path, file: Path) -> Gaps:
 _TASTES = (MAJORITY, OPPOSITE)
 
 
-def _first(row: Comparison) -> bool:
+def first_by_digest(row: Comparison) -> bool:
     """Whether the record's first picture is the first by digest."""
     return row.images[0].sha256 < row.images[1].sha256
 
 
 def _by_truth(row: Comparison, gaps: Gaps) -> Comparison:
-    better = (gaps[_key(row)][0] > 0) == _first(row)
+    better = (gaps[_key(row)][0] > 0) == first_by_digest(row)
     return compare(prompt=row.prompt, images=row.images, ranks=(1, 2) if better else (2, 1),
                    judge="truth", source="world")  # fmt: skip
 
 
-def _asked(row: Comparison, seed: int):
+def _asked(row: Comparison, seed: int) -> Judge:
     people = population(JUDGES, seed, minority=SHARE, flip_rate=0.05)
     return people[Streams(seed)("who", row.prompt).integer(0, JUDGES)]
 
@@ -97,9 +97,29 @@ def _by_people(row: Comparison, gaps: Gaps, seed: int) -> Comparison:
     judge = _asked(row, seed)
     gap = gaps[_key(row)][judge.taste == OPPOSITE]
     answer = judge.prefer_by(gap, Streams(seed)("answer", row.prompt))
-    better = (answer is Preference.A) == _first(row)
+    better = (answer is Preference.A) == first_by_digest(row)
     return compare(prompt=row.prompt, images=row.images, ranks=(1, 2) if better else (2, 1),
                    judge=judge.id, source="world")  # fmt: skip
+
+
+def more_votes(
+    row: Comparison, count: int, condition: str, seed: int, gaps: Gaps
+) -> list[tuple[str, bool]]:
+    """Further judges of a record and whether each prefers the first picture by digest."""
+    gap, streams = gaps[_key(row)], Streams(seed)
+    found: list[tuple[str, bool]] = []
+    for number in range(count):
+        if condition in FLIPS:
+            turned = streams("more flips", number, row.prompt).uniform() < FLIPS[condition]
+            found.append((f"more {number}", (gap[0] > 0) != turned))
+            continue
+        people = population(JUDGES, seed, minority=SHARE, flip_rate=0.05)
+        judge = people[streams("more who", number, row.prompt).integer(0, JUDGES)]
+        said = judge.prefer_by(
+            gap[judge.taste == OPPOSITE], streams("more answer", number, row.prompt)
+        )
+        found.append((f"more {number}", said is Preference.A))
+    return found
 
 
 def _truth(
@@ -110,7 +130,7 @@ def _truth(
         return {"wrong": float(row.id in turned), "dissent": 0.0, "clear": abs(majority)}
     one, other = (population(2, seed, minority=m, flip_rate=0.05)[0] for m in (0.0, 1.0))
     most = (1 - SHARE) * one.chance(majority) + SHARE * other.chance(opposite)
-    said = (row.ranks == (1, 2)) == _first(row)
+    said = (row.ranks == (1, 2)) == first_by_digest(row)
     return {
         "wrong": float(said != (most > 0.5)),
         "dissent": float(_asked(row, seed).taste == OPPOSITE),

@@ -1,21 +1,17 @@
-r"""Which recorded labels look like a minority's: a probability for each, from what else is known.
+"""Which recorded labels look like a minority's: a probability for each, from what else is known.
 
 Three kinds of evidence, each giving every record a *doubt*, the probability that its label is not
 what most people would say:
 
 - several votes on a pair: how probable it is that the majority of everybody is on the other side;
-- what was foretold of the label by models that never saw the pair (`crossfit.py`);
-- a training run's implicit margins, held out or not, and an adaptive run's own minority metric.
+- what was foretold of the label by models that never saw its prompt (`crossfit.py`), together with
+  whatever other votes there are on the pair;
+- implicit margins of training runs that never saw the pair. Those of a run that did, and the
+  minority metric that an adaptive run records, are shown beside a doubt but are no ground for one.
 
-What was foretold, the log-odds $z$ that a clean label would be as recorded, becomes a doubt by
-assuming that a share ε of clean labels was turned round, whatever the pair:
-
-$$p = (1-\epsilon)\,q + \epsilon\,(1-q), \qquad q = \sigma(s z), \qquad
-\text{doubt} = \epsilon\,(1-q)/p$$
-
-ε and the sharpness s are not known; the doubt is averaged over what the labels leave open of both
-(a flat prior on a grid). Where turned labels are not spread alike over pairs (people disagree most
-where pictures are nearly equal), the order holds and the level is off: `docs/minority.md` measures.
+Foretelling assumes that labels are turned round at one rate, whatever the pair (`calibration.py`).
+Where they are not (people disagree most where pictures are nearly equal), the order holds and the
+level is off: `docs/minority.md` says how far.
 
 Read next: `crossfit.py`; `palate/recipes/doubts.py`, which asks runs.
 """
@@ -26,22 +22,18 @@ from typing import Final, final
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
 from scipy.special import betaln
 from scipy.stats import beta
 
+from palate.audit.calibration import Calibration
 from palate.audit.crossfit import foretold
 from palate.core.problems import DataError, require
 from palate.core.stats import Estimate, cluster_mean
 from palate.data.votes import PairKey, Vote
 
-Array = NDArray[np.float64]
-RATES: Final = np.linspace(0.0025, 0.4975, 100)
-SHARPNESS: Final = np.geomspace(0.05, 20.0, 61)
 # Concentrations of the spread of taste over pairs: from one mind to anything goes.
 CONCENTRATIONS: Final = np.geomspace(0.02, 20.0, 61)
-# Less than this of what is left open changes no doubt that anybody could see.
-NEGLIGIBLE: Final = 1e-6
+ONE_RATE: Final = "Assumed: labels are turned round at one rate, whatever the pair."
 
 
 @final
@@ -114,86 +106,6 @@ class Doubts:
         return sorted(self.doubt.items(), key=lambda each: (-each[1], each[0]))
 
 
-def flip_posterior(foretold: Float[np.ndarray, " n"], rate: float) -> Float[np.ndarray, " n"]:
-    """Probability that each label was turned round, from how probable it was as recorded, [n].
-
-    `foretold` is calibrated for the labels as they are, turned ones among them: p above. q is
-    cut to [0, 1] where p goes beyond what ε allows.
-
-    Raises:
-        SettingError: when the rate is not in [0, 1/2).
-    """
-    require(
-        0 <= rate < 0.5,
-        got=f"a flip rate of {rate}",
-        need="a share from 0 to below one half",
-        fix="At one half labels say nothing.",
-    )
-    clean = np.clip((foretold - rate) / (1 - 2 * rate), 0.0, 1.0)
-    recorded = (1 - rate) * clean + rate * (1 - clean)
-    return rate * (1 - clean) / np.maximum(recorded, 1e-12)
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Calibration:
-    """What held-out labels leave open of the flip rate ε and the sharpness s.
-
-    Attributes:
-        weight: Probability of each rate with each sharpness, [r, s].
-        scale: What log-odds are divided by: their root mean square.
-        n: Labels it was learned from.
-    """
-
-    weight: Float[np.ndarray, "r s"]
-    scale: float
-    n: int
-
-    @classmethod
-    def of(cls, logits: Float[np.ndarray, " n"], rate: float | None = None) -> "Calibration":
-        """Learn from log-odds that labels are as recorded, by models that never saw them.
-
-        Args:
-            logits: One per label; positive speaks for it. Any unit will do.
-            rate: The flip rate, where it is known from elsewhere, such as agreement.
-        """
-        scale = max(float(np.sqrt(np.square(logits).mean())), 1e-12)
-        rates = RATES if rate is None else RATES[[int(np.abs(RATES - rate).argmin())]]
-        likely = np.full((len(RATES), len(SHARPNESS)), -np.inf)
-        for column, sharpness in enumerate(SHARPNESS):
-            clean = _sigmoid(sharpness * logits / scale)
-            for each in rates:
-                row = int(np.abs(RATES - each).argmin())
-                likely[row, column] = np.log(each + (1 - 2 * each) * clean).sum()
-        weight = np.exp(likely - likely.max())
-        return cls(weight=weight / weight.sum(), scale=scale, n=len(logits))
-
-    @property
-    def rate(self) -> Estimate:
-        """The flip rate: the mean, and the middle 95 %, of what is left open."""
-        share = self.weight.sum(1)
-        total = np.cumsum(share)
-        ends = [int(np.searchsorted(total, q)) for q in (0.025, 0.975)]
-        low, high = (float(RATES[min(end, len(RATES) - 1)]) for end in ends)
-        return Estimate(
-            value=float(share @ RATES),
-            low=low,
-            high=high,
-            n=self.n,
-            measurements=self.n,
-            method="posterior on a grid, flat prior",
-        )
-
-    def doubts(self, logits: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """The doubt of each label, [n], from its log-odds in the same unit."""
-        found = np.zeros(len(logits))
-        for row, column in np.argwhere(self.weight > NEGLIGIBLE):
-            rate, clean = RATES[row], _sigmoid(SHARPNESS[column] * logits / self.scale)
-            recorded = rate + (1 - 2 * rate) * clean
-            found += self.weight[row, column] * rate * (1 - clean) / recorded
-        return found / self.weight[self.weight > NEGLIGIBLE].sum()
-
-
 def doubts_by_votes(votes: Sequence[Vote]) -> Doubts | None:
     """Doubts from several votes per pair; None where no pair has two that prefer something.
 
@@ -223,7 +135,7 @@ def doubts_by_votes(votes: Sequence[Vote]) -> Doubts | None:
         detector=f"{len(votes)} votes on {len(said)} pairs",
         doubt=found,
         rate=cluster_mean(list(found.values()), pairs, draws=2000),
-        assumes="Judges of a pair are a random draw of everybody.",
+        assumes="Assumed: the judges of a pair are a random draw of everybody.",
     )
 
 
@@ -245,34 +157,44 @@ def likeliest_spread(first: Float[np.ndarray, " n"], second: Float[np.ndarray, "
 
 
 def doubts_by_foretelling(
-    ids: Sequence[str],
+    votes: Sequence[Vote],
     differences: Float[np.ndarray, "n d"],
-    first: Float[np.ndarray, " n"],
-    prompts: Sequence[str],
     *,
     detector: str,
     rate: float | None = None,
     seed: int = 0,
 ) -> Doubts:
-    """Doubts from what is known of the two pictures, each label foretold without it.
+    """Doubts from what is known of the two pictures, each vote foretold without its prompt.
+
+    Votes on one pair are taken together: each is turned round by itself.
 
     Args:
-        ids: The records' ids.
-        differences: What is known of the first picture minus the same of the second, [n, d].
-        first: Recorded probability that the first is preferred; one half is left out.
-        prompts: The prompt of each record.
+        votes: The votes, n of them; ties teach nothing and are in no doubt.
+        differences: What is known of the first picture of each vote's pair minus the same of the
+            second, [n, d].
         detector: What the differences are of, in words.
         rate: The flip rate, where it is known from elsewhere.
         seed: Which prompts are foretold together.
 
     Raises:
-        DataError: when there are too few labels to learn from.
+        DataError: when there are too few votes to learn from.
     """
-    logits = foretold(differences, first, prompts, seed=seed)
-    strict = first != 0.5
-    own = np.where(first > 0.5, logits, -logits)[strict]
-    kept = [name for name, is_strict in zip(ids, strict, strict=True) if is_strict]
-    return _doubts(kept, own, Calibration.of(own, rate), detector)
+    first = np.array([vote.first for vote in votes])
+    logits = foretold(differences, first, [vote.pair[0] for vote in votes], seed=seed)
+    places: dict[PairKey, int] = {}
+    at = np.array([places.setdefault(vote.pair, len(places)) for vote in votes])
+    # A soft vote counts as far as it is sure.
+    ahead = np.bincount(at, weights=np.maximum(2 * first - 1, 0))
+    behind = np.bincount(at, weights=np.maximum(1 - 2 * first, 0))
+    known = np.zeros(len(places))
+    known[at] = logits
+    calibration = Calibration.of(known, ahead, behind, rate)
+    against = calibration.doubts(known, ahead, behind)
+    found: dict[str, float] = {}
+    for vote, place in zip(votes, at, strict=True):
+        if vote.first != 0.5:
+            found[vote.row] = float(against[place] if vote.first > 0.5 else 1 - against[place])
+    return Doubts(detector=detector, doubt=found, rate=calibration.rate, assumes=ONE_RATE)
 
 
 def doubts_by_margins(evidence: RunEvidence, rate: float | None = None) -> Doubts:
@@ -291,18 +213,12 @@ def doubts_by_margins(evidence: RunEvidence, rate: float | None = None) -> Doubt
     )
     ids = list(evidence.pairs)
     margins = np.array([evidence.pairs[name].margin for name in ids])
-    return _doubts(ids, margins, Calibration.of(margins, rate), "held-out margins")
-
-
-def _doubts(ids: Sequence[str], own: Array, known: Calibration, detector: str) -> Doubts:
-    values = known.doubts(own).tolist()
+    one, none = np.ones(len(ids)), np.zeros(len(ids))
+    calibration = Calibration.of(margins, one, none, rate)
+    values = calibration.doubts(margins, one, none).tolist()
     return Doubts(
-        detector=detector,
+        detector="held-out margins",
         doubt=dict(zip(ids, values, strict=True)),
-        rate=known.rate,
-        assumes="Labels were turned round at one rate, whatever the pair.",
+        rate=calibration.rate,
+        assumes=ONE_RATE,
     )
-
-
-def _sigmoid(logits: Array) -> Array:
-    return 0.5 + 0.5 * np.tanh(0.5 * logits)

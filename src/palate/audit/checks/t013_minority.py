@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from palate.audit.audited import Audited
+from palate.audit.audited import Audited, folded
 from palate.audit.check import Finding, Row, answer
 from palate.audit.crossfit import FEWEST, FOLDS, picture_numbers
 from palate.audit.minority import (
@@ -21,8 +21,6 @@ from palate.data.votes import Vote
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, Mapping[tuple[str, str], float]]
-# Fewer votes per pair say less than what is known of the pictures (docs/minority.md).
-ENOUGH_VOTES: Final = 3.0
 
 
 @final
@@ -31,11 +29,11 @@ class Minority:
     """Which labels are probably not what most people would say?
 
     What is asked. Of every recorded preference: how probable is it that most people would prefer
-    the other picture? Where pairs have three votes or more, the votes answer. Otherwise each
-    label is foretold from all labels of other prompts, by what is known of the two pictures:
-    plain numbers of light, colour and edges; what the model a run started from says of them
-    (`--run`); and any scorer's scores (`--scorer`). A label that goes against what was foretold
-    with confidence is in doubt.
+    the other picture? Each label is foretold from all labels of other prompts, by what is known
+    of the two pictures: plain numbers of light, colour and edges; what the model a run started
+    from says of them (`--run`); and any scorer's scores (`--scorer`). A label that goes against
+    what was foretold with confidence, or against other votes on its pair, is in doubt. Where
+    there are too few labels to foretell any, the votes of each pair answer alone.
 
     Why it matters. Mistakes and a minority's taste pull a training back. Training on fewer,
     surer labels, or weighing doubtful ones less, keeps more of what most people want.
@@ -54,7 +52,7 @@ class Minority:
     Attributes:
         limit: Doubt from which on a label is shown; one half is where turning it round is right
             more often than wrong.
-        most: Labels that are looked at, a keyed draw where there are more.
+        most: Labels that are looked at: a random draw where there are more, always the same.
     """
 
     limit: float = 0.5
@@ -65,17 +63,17 @@ class Minority:
     question: ClassVar[str] = "Which labels are probably not what most people would say?"
 
     def ask(self, data: Audited) -> Finding:
-        """Ask votes where there are enough, and otherwise what the other prompts foretell."""
+        """Foretell every label from other prompts; or, of few labels, ask the votes of its pair."""
         votes = [vote for vote in data.votes if vote.first != 0.5 and _of_two(data, vote)]
         if not votes:
             return answer(self, "not applicable", "No record prefers one of two pictures.")
-        crowd = len(votes) / len({vote.pair for vote in votes})
-        found = doubts_by_votes(data.votes) if crowd >= ENOUGH_VOTES else None
+        asked = _drawn(votes, self.most)
+        if len(asked) >= FEWEST and len({folded(vote.pair[0]) for vote in asked}) >= 2 * FOLDS:
+            found = _foretold(data, asked)
+        else:
+            found = doubts_by_votes(data.votes)
         if found is None:
-            votes = _drawn(votes, self.most)
-            if len(votes) < FEWEST or len({vote.pair[0] for vote in votes}) < 2 * FOLDS:
-                return answer(self, "not asked", _too_few(votes))
-            found = _foretold(data, votes)
+            return answer(self, "not asked", _too_few(asked))
         rows = self._rows(votes, found, data.evidence.run)
         sentence = (
             f"{len(rows):,} of {len(found.doubt):,} labels are doubted by {self.limit:g} or more, "
@@ -130,10 +128,8 @@ def _foretold(data: Audited, votes: Sequence[Vote]) -> Doubts:
         columns.append(_of_scores(data.evidence.scores, votes))
         words.append(", ".join(data.evidence.scores))
     return doubts_by_foretelling(
-        [vote.row for vote in votes],
+        votes,
         np.concatenate(columns, axis=1),
-        np.array([vote.first for vote in votes]),
-        [vote.pair[0] for vote in votes],
         detector=f"foretelling each label from other prompts' labels and {' + '.join(words)}",
     )
 
