@@ -8,7 +8,8 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable
-from typing import Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 from cyclopts import App
 from cyclopts.exceptions import (
@@ -123,8 +124,10 @@ def _name(error: CycloptsError) -> str:
 
 
 def _type(wanted: Any) -> str:
+    if get_origin(wanted) in (Union, UnionType):
+        return " or ".join(_type(each) for each in get_args(wanted) if each is not NoneType)
     if options := _choices(wanted):
-        return f"one of {', '.join(options)}"
+        return options[0] if len(options) == 1 else f"one of {', '.join(options)}"
     return _TYPES.get(wanted, "a value of the right type")
 
 
