@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from palate.backbones import tiny
-from palate.core.problems import DataError, SettingError
+from palate.core.problems import DataError, SettingError, WeightsError
 from palate.core.streams import Streams
 from palate.scorers.latent import LatentReward
 from palate.scorers.learned import save_scorer
 from palate.train.prompts import apart, prompts_of
-from palate.train.scoring import WORLD_PARTS, open_scorer, open_step_scorer
+from palate.train.scoring import WORLD_PARTS, check_scorer, open_scorer, open_step_scorer
 from palate.world import PERFECT, Scene, render, rewards
 
 
@@ -75,3 +75,20 @@ def test_prompts_kept_away_from_training_are_never_trained_on(tmp_path):
     path.write_text("one\n\none\n")
     with pytest.raises(DataError, match="at least two prompts"):
         apart(str(path), 64)
+
+
+@pytest.mark.parametrize("kind", ["clip", "pickscore", "hpsv2", "imagereward", "aesthetic"])
+def test_scorers_of_peoples_preferences_have_names(kind, tmp_path):
+    check_scorer(f"{kind}:owner/name")
+    check_scorer(f"{kind}:{tmp_path}")
+    with pytest.raises(SettingError, match="a folder that is not there"):
+        check_scorer(f"{kind}:./none")
+    with pytest.raises(WeightsError):
+        open_scorer(f"{kind}:{tmp_path}")
+
+
+def test_only_pickscore_has_a_published_folder_to_open_without_saying_which():
+    check_scorer("pickscore")
+    for kind in ("hpsv2", "imagereward", "aesthetic"):
+        with pytest.raises(SettingError, match=rf"Did you mean {kind}:FOLDER\?"):
+            check_scorer(kind)

@@ -1,4 +1,4 @@
-"""`palate scorer`: teach a machine to judge unfinished pictures, and see how often it is right."""
+"""`palate scorer`: open published scorers, teach those of unfinished pictures, see who is right."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,15 +9,65 @@ from palate.cli.console import Bar, emit, next_steps, note, say, table
 
 scorer = new_app(
     "scorer",
-    "Teach or test a scorer of unfinished pictures.",
+    "Open a published scorer; teach or test one of unfinished pictures.",
     examples(
         """
+        palate scorer convert HPS_v2.1_compressed.pt hpsv2 --kind hpsv2 \\
+            --base clip-folder
         palate scorer train latent --data my-pairs --out my-scorer \\
             --steps 400 --learning-rate 3e-4
         palate scorer test my-scorer --data my-pairs
         """
     ),
 )
+
+
+@scorer.command(
+    help_epilogue=examples(
+        """
+        palate scorer convert HPS_v2.1_compressed.pt hpsv2 --kind hpsv2 \\
+            --base clip-folder
+        palate scorer convert sac+logos+ava1-l14-linearMSE.pth aesthetic \\
+            --kind aesthetic --base openai/clip-vit-large-patch14
+        palate scorer convert ImageReward.pt imagereward --kind imagereward \\
+            --base bert-base-uncased-folder
+        """
+    )
+)
+def convert(
+    checkpoint: Path,
+    out: Path,
+    *,
+    kind: Literal["hpsv2", "aesthetic", "imagereward", "pickscore"],
+    base: str | None = None,
+    json: Flag = False,
+) -> None:
+    """Turn a published scorer's checkpoint into a folder that can be opened safely.
+
+    The only command that opens a pickled file. Nothing in it is run: a file that
+    holds anything but tensors and plain values is refused. Says what was read,
+    renamed and left out.
+
+    What a checkpoint lacks comes from the base: CLIP's tokenizer for hpsv2, the
+    CLIP model for aesthetic, BERT's tokenizer for imagereward, config and
+    processors for pickscore.
+
+    Args:
+        checkpoint: The file its authors published: .pt, .pth, .bin, .ckpt or .safetensors.
+        out: The folder to write, a new one.
+        kind: Whose checkpoint it is.
+        base: A folder or Hub name with what it lacks; by default the checkpoint's own folder.
+        json: Print what happened as JSON and nothing else on stdout.
+    """
+    from palate.scorers.convert import convert as converted
+
+    done = converted(checkpoint, out, kind=kind, base=base)
+    if json:
+        emit({"kind": done.kind, "folder": str(done.folder), "sentences": done.sentences})
+        return
+    for sentence in done.sentences:
+        say(sentence)
+    next_steps(f"palate evaluate --after RUN --prompts PROMPTS.txt --scorer {kind}:{out}")
 
 
 @scorer.command(

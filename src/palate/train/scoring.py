@@ -1,4 +1,4 @@
-"""Scorers by name: the small world's reward, CLIP's opinion, and what judges unfinished pictures.
+"""Scorers by name: the small world's, networks of others, and those of unfinished pictures.
 
 Wherever a scorer is named (`--scorer`, `rollout.scorer`, `labels.scorer`), it is opened here.
 
@@ -10,17 +10,33 @@ from pathlib import Path
 
 from palate.core.problems import SettingError, nearest, require, unknown
 from palate.scorers import Scorer, StepScorer, Timeless
+from palate.scorers.aesthetic import AestheticScorer
 from palate.scorers.clip import CLIPScorer
+from palate.scorers.hps import open_hps
+from palate.scorers.imagereward import ImageRewardScorer
 from palate.scorers.learned import open_scorer as open_folder
+from palate.scorers.pickscore import PUBLISHED, open_pickscore
 from palate.world import FIDELITY_PARTS, TASTE_PARTS, RewardPart, TrueReward
 
 WORLD_PARTS = ("fidelity", *TASTE_PARTS, *FIDELITY_PARTS)
-_FINISHED = ("world", "world:PART", "clip:FOLDER")
+_FINISHED = (
+    "world",
+    "world:PART",
+    "clip:FOLDER",
+    "pickscore",
+    "pickscore:FOLDER",
+    "hpsv2:FOLDER",
+    "imagereward:FOLDER",
+    "aesthetic:FOLDER",
+)
 _UNFINISHED = ("steps:FOLDER", "latent:FOLDER")
 
 
 def open_scorer(words: str, *, device: str = "cpu") -> Scorer:
-    """A scorer of finished pictures: `world`, one of its parts, or `clip:FOLDER`.
+    """A scorer of finished pictures: `world`, one of its parts, or a network's opinion.
+
+    `clip:FOLDER` and `pickscore:FOLDER` take a CLIP model's folder or Hub id, `pickscore` alone the
+    published one. `hpsv2`, `imagereward` and `aesthetic` take what `palate scorer convert` writes.
 
     Args:
         words: Its kind, and after a colon which one.
@@ -82,13 +98,16 @@ def _check_place(words: str) -> None:
     if kind in _SMALL:
         _PLAIN[kind](which, "cpu")
         return
+    if not which:
+        return
     # A Hub name looks like owner/name; anything else that is not there is a typing mistake.
     require(
         Path(which).expanduser().is_dir()
         or (kind in _FROM_HUB and not which.startswith(("/", "."))),
         got=f"scorer {words!r}, a folder that is not there",
         need="the scorer's folder",
-        fix="Check the path; `palate scorer train` makes scorers of unfinished pictures.",
+        fix="Check the path; `palate scorer train` makes scorers of unfinished pictures, and "
+        "`palate scorer convert` folders from published checkpoints.",
     )
 
 
@@ -103,6 +122,22 @@ def _world(part: str, device: str) -> Scorer:
 
 def _clip(folder: str, device: str) -> Scorer:
     return CLIPScorer.open(folder, device=device)
+
+
+def _pickscore(folder: str, device: str) -> Scorer:
+    return open_pickscore(folder or PUBLISHED, device=device)
+
+
+def _hpsv2(folder: str, device: str) -> Scorer:
+    return open_hps(folder, device=device)
+
+
+def _imagereward(folder: str, device: str) -> Scorer:
+    return ImageRewardScorer.open(folder, device=device)
+
+
+def _aesthetic(folder: str, device: str) -> Scorer:
+    return AestheticScorer.open(folder, device=device)
 
 
 def _pictures(folder: str, device: str) -> StepScorer:
@@ -165,9 +200,17 @@ def _listed(forms: tuple[str, ...]) -> str:
     return f"{', '.join(forms[:-1])} or {forms[-1]}"
 
 
-_PLAIN: Mapping[str, Callable[[str, str], Scorer]] = {"world": _world, "clip": _clip}
+_PLAIN: Mapping[str, Callable[[str, str], Scorer]] = {
+    "world": _world,
+    "clip": _clip,
+    "pickscore": _pickscore,
+    "hpsv2": _hpsv2,
+    "imagereward": _imagereward,
+    "aesthetic": _aesthetic,
+}
 # Opened in no time, and the ones that may have to be fetched first.
-_SMALL, _FROM_HUB = ("world",), ("clip",)
+_SMALL = ("world",)
+_FROM_HUB = ("clip", "pickscore", "hpsv2", "imagereward", "aesthetic")
 _STEPWISE: Mapping[str, Callable[[str, str], StepScorer]] = {
     "steps": _pictures,
     "latent": _latents,
