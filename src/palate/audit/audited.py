@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palate.audit.looks import Looks, look
+from palate.audit.minority import RunEvidence
 from palate.data.comparison import Comparison
 from palate.data.pack import Pack
 from palate.data.pairs import PreferencePairs
@@ -40,7 +41,7 @@ class Evidence:
     """
 
     evaluation_prompts: Mapping[str, Sequence[str]] | None = None
-    run: Any = None
+    run: RunEvidence | None = None
     scores: Mapping[str, Mapping[tuple[str, str], float]] = field(
         default_factory=dict[str, Mapping[tuple[str, str], float]]
     )
