@@ -21,6 +21,7 @@ FOLDS: Final = 5
 # Standard deviation of a standardised difference's weight: from nearly nothing to a wide guess.
 WIDTHS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 FEWEST: Final = 50
+LOOKED_AT: Final = 128
 Array = NDArray[np.float64]
 
 
@@ -108,14 +109,22 @@ def _fit(x: Array, first: Array, width: float) -> Callable[[Array], Array]:
 
 
 def picture_numbers(picture: UInt8[np.ndarray, "h w 3"]) -> Mapping[str, float]:
-    """Plain numbers of one picture, whatever it shows: light, colour, contrast, edges, places."""
+    """Plain numbers of one picture, whatever it shows: light, colour, contrast, edges, places.
+
+    Of a large picture only every n-th row and column is looked at, at least `LOOKED_AT` of them.
+    """
+    height, width = picture.shape[:2]
+    stride = max(1, min(height, width) // LOOKED_AT)
+    # Too small to be parted in three: every pixel as a field of nine.
+    times = 1 if min(height, width) >= 3 else 3
+    picture = picture[::stride, ::stride].repeat(times, 0).repeat(times, 1)
     rgb = picture.astype(np.float64) / 255
     light = rgb @ np.array([0.299, 0.587, 0.114])
     chroma = rgb.max(2) - rgb.min(2)
     down, right = np.abs(np.diff(light, axis=0)), np.abs(np.diff(light, axis=1))
     found = {
-        "width": float(picture.shape[1]),
-        "height": float(picture.shape[0]),
+        "width": float(width),
+        "height": float(height),
         "light": float(light.mean()),
         "contrast": float(light.std()),
         "saturation": float(chroma.mean()),
