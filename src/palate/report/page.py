@@ -49,7 +49,7 @@ def render(
 ) -> str:
     """The whole page as text."""
     rate = evaluation.primary.win_rate
-    template = _environment().get_template("page.html")
+    template = environment().get_template("page.html")
     text = template.render(
         headline=headline,
         outcome=claims.outcome(rate),
@@ -80,16 +80,17 @@ def render(
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Where templates are found, and how they are filled: everything is escaped."""
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["plain"] = plain
-    return environment
+    made.filters["plain"] = plain
+    return made
 
 
 def _safe(svg: str | None) -> Markup | None:
