@@ -31,7 +31,7 @@ def ballot(prompt: str, one: str = "a", other: str = "b", **said: float) -> Ball
 
 
 def crowd(flips: dict[str, float], pairs: int, seed: int, share: float = 1.0) -> list[Ballot]:
-    """Pairs whose first picture is better, or the second, by turns; judges err at their own rates."""
+    """Pairs whose first picture is better, or the second, by turns; each judge errs at a rate."""
     streams, found = Streams(seed), []
     for n in range(pairs):
         said = {
