@@ -147,12 +147,11 @@ def cross_margins(
     base = load(model, device=device)
     desk = open_desk(base, pairs, kept, draws=draws)
     found: dict[str, PairEvidence] = {}
-    digests: list[str] = []
+    told = {**CROSS, **(settings or {}), "model": model, "seed": seed}
     for fold in range(folds):
         mine = [pair for pair, part in zip(pairs, parts, strict=True) if part == fold]
         rest = _without(snapshot, out / f"fold-{fold}-data", {_plain(p.prompt) for p in mine})
-        told = {**CROSS, **(settings or {}), "model": model, "data": str(rest), "seed": seed}
-        run, folder = Run.from_values(told), out / f"fold-{fold}"
+        run, folder = Run.from_values({**told, "data": str(rest)}), out / f"fold-{fold}"
         if not (folder / EXPORT).is_dir():
             train(run, folder, resume=folder.exists(), cache=kept)
         before = desk.errors(base, mine, kept / ERRORS, what="base model", progress=progress)
@@ -160,9 +159,10 @@ def cross_margins(
         for pair, each in zip(mine, _margins(mine, before - after), strict=True):
             spread = float(each.std(ddof=1)) if draws > 1 else 0.0
             found[pair.id] = PairEvidence(margin=float(each.mean()), spread=spread, held_out=True)
-        digests.append(run.digest)
     scores = model_scores(base, pairs, desk, kept / ERRORS, progress=progress)
-    return RunEvidence(run=digest_json(digests), draws=draws, pairs=found, scores=scores)
+    # Without paths: the same folds elsewhere are the same evidence.
+    name = digest_json([told, folds, pairs.digest])
+    return RunEvidence(run=name, draws=draws, pairs=found, scores=scores)
 
 
 def _settings(run: Path) -> Run:
