@@ -41,6 +41,8 @@ def bert(folder: Path) -> Path:
 def small_imagereward(where: Path) -> Path:
     """ImageReward's folder from the weights that the reference package was given."""
     base, weights = bert(where / "bert"), checkpoint(stored("imagereward"))
+    # The published file also has the buffer that old transformers stored.
+    weights["blip.text_encoder.embeddings.position_ids"] = torch.arange(64)[None]
     convert(pickled(where, weights), where / "reward", kind="imagereward", base=base)
     return where / "reward"
 

@@ -169,6 +169,8 @@ def test_wrong_pictures_are_named(reward):
         scorer.score(seeded.pictures()[:1], ["a", "b"])
     with pytest.raises(DataError, match=r"picture 0 of float32 \(4, 4, 3\)"):
         scorer.score([np.zeros((4, 4, 3), np.float32)], ["a"])
+    with pytest.raises(DataError, match=r"picture 0 of uint8 \(0, 4, 3\)"):
+        scorer.score([np.zeros((0, 4, 3), np.uint8)], ["a"])
 
 
 @pytest.mark.parametrize("gone", ["config.json", "model.safetensors", "tokenizer"])

@@ -75,7 +75,7 @@ def checked(images: Sequence[np.ndarray], prompts: Sequence[str]) -> None:
     )
     for place, image in enumerate(images):
         require(
-            image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3,
+            image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size > 0,
             got=f"picture {place} of {image.dtype} {image.shape}",
             need="uint8 [height, width, 3]",
             fix="Give RGB values from 0 to 255.",
