@@ -38,6 +38,7 @@ from palate.recipes.margins import model_scores, open_desk
 
 torch.set_num_threads(1)
 PRODUCT, WARM_UP, DRAWS = "adaptive: product u", 2, 1000
+FEWER, SIZES = ("flip20", "minority20"), (100, 250, 500, 1000, 2000)
 Array = np.ndarray
 
 
@@ -207,14 +208,14 @@ def measured(
         row["calibration_error"] = (
             round(float(np.mean([abs(d - w) for d, w, _ in gap])), 4) if probable else ""
         )
+        rate = rates.get(name)
         if probable:
             bins += [
                 {"condition": condition, "seed": seed, "detector": name, "bin": at,
                  "doubt": round(d, 4), "wrong": round(w, 4), "pairs": n}
                 for at, (d, w, n) in enumerate(gap)
             ]  # fmt: skip
-        rate = rates.get(name)
-        told = ["", "", ""] if rate is None else [rate.value, rate.low, rate.high]
+        told = ["", "", ""] if rate is None else [round(rate.value, 4), rate.low, rate.high]
         row |= dict(zip(("rate", "rate_low", "rate_high"), told, strict=True))
         over = ["", "", "", ""]
         if PRODUCT in areas and has.all():
@@ -240,8 +241,44 @@ def measured(
     return table, bins, failures
 
 
+def smaller(
+    seed: int, work: Path, known: dict[str, dict[str, Array]], condition: str
+) -> Iterator[dict[str, Any]]:
+    """The same with fewer pairs: how many it takes to foretell anything."""
+    data, truth = labelled(condition, seed, work)
+    rows = read_rows(data)
+    order_of = np.array(Streams(seed)("fewer", condition).permutation(len(rows)))
+    for size in SIZES:
+        few = [rows[int(at)] for at in order_of[:size]]
+        first = np.array([float((row.ranks == (1, 2)) == first_by_digest(row)) for row in few])
+        table = np.stack(
+            [np.concatenate([known[k][row.prompt] for k in ("pictures", "model")]) for row in few]
+        )
+        votes = _votes(few, first, 0, condition, seed, work)
+        made = doubts_by_foretelling(votes, table, detector="fewer", seed=seed)
+        doubt = np.array([made.doubt[row.id] for row in few])
+        wrong = np.array([truth[row.id]["wrong"] for row in few])
+        areas, heads = order(doubt, wrong, resampled(size, seed))
+        yield {
+            "condition": condition, "seed": seed, "pairs": size, "wrong": round(wrong.mean(), 4),
+            **dict(zip(("auc", "auc_low", "auc_high"), ends(areas), strict=True)),
+            "top10": ends(heads)[0],
+            "brier": round(float(np.square(doubt - wrong).mean()), 4),
+            "rate": round(made.rate.value, 4), "rate_low": made.rate.low,
+            "rate_high": made.rate.high,
+        }  # fmt: skip
+
+
+def write(file: Path, rows: list[dict[str, Any]]) -> None:
+    """A table, whole."""
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main() -> None:
-    """Measure what is there, and write three tables."""
+    """Measure what is there, and write four tables."""
     asked = argparse.ArgumentParser()
     asked.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     asked.add_argument("--work", type=Path, default=Path("runs/minority"))
@@ -251,16 +288,16 @@ def main() -> None:
     written: dict[str, list[dict[str, Any]]] = {"detectors": [], "reliability": [], "failures": []}
     for condition in sorted(CONDITIONS):
         for seed in told.seeds:
-            for name, rows in zip(
-                written, measured(condition, seed, told.work, known), strict=True
-            ):
+            parts = measured(condition, seed, told.work, known)
+            for name, rows in zip(tuple(written), parts, strict=True):
                 written[name] += rows
-            for name, rows in written.items():
-                with (told.out / f"{name}.csv").open("w", newline="") as file:
-                    writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-                    writer.writeheader()
-                    writer.writerows(rows)
+                write(told.out / f"{name}.csv", written[name])
             print(condition, seed, flush=True)  # noqa: T201
+    few = [
+        row for condition in FEWER for seed in told.seeds
+        for row in smaller(seed, told.work, known, condition)
+    ]  # fmt: skip
+    write(told.out / "sizes.csv", few)
 
 
 if __name__ == "__main__":

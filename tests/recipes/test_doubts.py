@@ -143,6 +143,7 @@ def test_a_run_without_implicit_margins_is_refused(place, tmp_path):
         run_evidence(tmp_path / "run", place / "snapshot")
 
 
+@pytest.mark.slow
 def test_folds_judge_pairs_whose_prompts_they_never_saw_and_resume(place, tmp_path):
     """Broken off when the second fold is asked; then finished: the same as in one go."""
     small = {"plan.steps": 2, "plan.warmup_steps": 0, "plan.batch": 4, "health.pairs": 2,
