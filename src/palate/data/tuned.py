@@ -121,7 +121,8 @@ def weights_of(scaled: Array, people: Array) -> Array:
     # Half a second to import: only those who tune wait for it.
     from sklearn.linear_model import LogisticRegression
 
-    fit = LogisticRegression(C=LOOSENESS, fit_intercept=False, max_iter=1000)
+    # Tighter than usual: answers should not depend on where the search happened to stop.
+    fit = LogisticRegression(C=LOOSENESS, fit_intercept=False, tol=1e-8, max_iter=1000)
     fit.fit(
         np.concatenate([scaled, scaled]),
         np.repeat([1, 0], len(people)),

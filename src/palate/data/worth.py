@@ -42,8 +42,9 @@ from palate.core.streams import Streams
 
 Array = NDArray[np.float64]
 EDGES: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-# With fewer prompts a bootstrap of a ratio says nothing that could be trusted.
-FEWEST_PROMPTS: Final = 10
+# With ten prompts the interval of a ratio held the truth in 90 % of simulated studies, with twenty
+# in 95 %.
+FEWEST_PROMPTS: Final = 20
 DRAWS: Final = 4_000
 
 
@@ -113,23 +114,23 @@ class Worth:
             return "worth nothing to DeDPO here: people judged every pair"
         if self.ratio is None or self.equivalent is None:
             return "worth unknown: people preferred no picture"
-        gain = [
-            end - self.labelled
-            for end in (self.equivalent.value, self.equivalent.low, self.equivalent.high)
-        ]
-        ends = "no interval: too few prompts"
+        gain = self.equivalent.value - self.labelled
+        ends = [end - self.labelled for end in (self.equivalent.low, self.equivalent.high)]
+        harm = self.ratio.value >= 1
+        low, high = sorted(-end if harm else end for end in ends)
+        between = "no interval: too few prompts"
         if self.equivalent.bounded:
-            ends = f"95 % interval {gain[1]:,.0f} to {gain[2]:,.0f}"
-        if self.ratio.value >= 1:
+            between = f"95 % interval {low:,.0f} to {high:,.0f}"
+        if harm:
             return (
                 f"worth nothing to DeDPO: they add {100 * (self.ratio.value - 1):.0f} % to the "
-                f"variance of a label and cost the precision of {-gain[0]:,.0f} of the "
-                f"{self.labelled:,} labels by people ({ends})"
+                f"variance of a label and cost the precision of {-gain:,.0f} of the "
+                f"{self.labelled:,} labels by people ({between})"
             )
-        doubt = "; it may be nothing" if gain[1] <= 0 or not self.equivalent.bounded else ""
+        doubt = "; it may be nothing" if low <= 0 or not self.equivalent.bounded else ""
         return (
-            f"worth about {gain[0]:,.0f} more labels by people to DeDPO, beside the "
-            f"{self.labelled:,} there are ({ends}{doubt})"
+            f"worth about {gain:,.0f} more labels by people to DeDPO, beside the "
+            f"{self.labelled:,} there are ({between}{doubt})"
         )
 
 
