@@ -31,6 +31,8 @@ _COMMANDS = (
     (SEE, "doctor", "doctor", "Check this machine and a model before any work is lost."),
     (SEE, "methods", "methods", "List the training methods, read one's page, convert a β."),
     (DATA, "data", "data", "Import, look at and freeze preference pairs."),
+    (DATA, "label", "label", "Have a machine label a store's pairs: a scorer, a vision model, …"),
+    (DATA, "audit", "audit", "Ask a snapshot what is wrong with its labels before training."),
     (DATA, "world", "world", "The small world: scenes, judged pairs, and the shipped model."),
     (TRAIN, "train", "train", "Train a model on a frozen snapshot of preference pairs."),
     (TRAIN, "resume", "runs", "Go on with an interrupted run, bit for bit."),
