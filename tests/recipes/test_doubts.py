@@ -44,7 +44,7 @@ def evidence(place: Path) -> RunEvidence:
 
 
 def test_a_margin_is_the_gain_on_the_winner_minus_that_on_the_loser(place, evidence):
-    """Restated for one pair, one draw at a time, one picture at a time."""
+    """Restated for one pair, one draw and one picture at a time."""
     pairs = PreferencePairs.open(place / "snapshot")
     base = load(place / "model")
     trained = load(place / "model", weights=place / "run" / "export")
@@ -69,8 +69,10 @@ def test_a_margin_is_the_gain_on_the_winner_minus_that_on_the_loser(place, evide
         winner = 0 if by_digest(pair).chosen == pair.chosen else 1
         margins.append(gains[winner] - gains[1 - winner])
     found = evidence.pairs[pair.id]
-    assert found.margin == pytest.approx(np.mean(margins), rel=1e-3)
-    assert found.spread == pytest.approx(np.std(margins, ddof=1), rel=1e-3)
+    # Float32 errors near 1 differ in their seventh digit from one batch size to another.
+    assert found.margin == pytest.approx(np.mean(margins), abs=3e-6)
+    assert found.spread == pytest.approx(np.std(margins, ddof=1), abs=3e-6)
+    assert abs(found.margin) > 3e-5
 
 
 def test_every_strict_pair_is_judged_and_held_out_prompts_are_told(place, evidence):

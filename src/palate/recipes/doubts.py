@@ -27,6 +27,7 @@ from palate.data.pairs import Pair, PreferencePairs
 from palate.data.snapshot import read_imports, read_rows
 from palate.data.store import write_snapshot
 from palate.recipes.margins import DRAWS, Desk, Progress, by_digest, model_scores, open_desk
+from palate.train.device import choose_device
 from palate.train.log import read_rows as read_log
 from palate.train.loop import train
 from palate.train.place import EXPORT, PAIRS, RECORD, SETTINGS
@@ -59,7 +60,7 @@ def run_evidence(
     snapshot: Path,
     *,
     draws: int = DRAWS,
-    device: str = "cpu",
+    device: str | None = None,
     progress: Progress | None = None,
 ) -> RunEvidence:
     """What a finished run says of every strict pair of a snapshot.
@@ -68,7 +69,7 @@ def run_evidence(
         run: The run's folder; the trained model's errors are kept in it.
         snapshot: The pairs: the run's own data or others.
         draws: Levels, each with its noise, that every pair is asked at.
-        device: Where to compute.
+        device: Where to compute; CUDA where there is one, if left out.
         progress: Told what is computed, how many pairs are done, and how many there are.
 
     Raises:
@@ -78,13 +79,19 @@ def run_evidence(
     """
     settings = _settings(run)
     pairs = PreferencePairs.open(snapshot)
-    kept = _cache(run)
-    base = load(settings.model, device=device)
+    kept, place = _cache(run), device or _anywhere(settings)
+    base = load(settings.model, device=place)
     desk = open_desk(
-        base, pairs, kept, pictures=settings.pictures, noise=settings.noise, draws=draws
+        base,
+        pairs,
+        kept,
+        pictures=settings.pictures,
+        noise=settings.noise,
+        draws=draws,
+        at_once=settings.plan.pairs_at_once,
     )
     before = desk.errors(base, list(pairs), kept / ERRORS, what="base model", progress=progress)
-    after = _trained(desk, settings.model, run, list(pairs), device, progress)
+    after = _trained(desk, settings.model, run, list(pairs), place, progress)
     seen = _learned(settings)
     margins = _margins(list(pairs), before - after)
     recorded = _recorded(run, settings)
@@ -111,7 +118,7 @@ def cross_margins(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     draws: int = DRAWS,
-    device: str = "cpu",
+    device: str | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> RunEvidence:
@@ -127,7 +134,7 @@ def cross_margins(
         seed: Which prompt is in which part, and the seed of the runs.
         settings: Settings of the runs, by dotted names, over the usual ones.
         draws: Levels, each with its noise, that every pair is asked at.
-        device: Where errors are computed.
+        device: Where errors are computed; CUDA where there is one, if left out.
         cache: Where latents and embeddings are kept; in `out` when left out.
         progress: Told what is computed, how many pairs are done, and how many there are.
 
@@ -144,10 +151,20 @@ def cross_margins(
     pairs = PreferencePairs.open(snapshot)
     parts = deal([pair.prompt for pair in pairs], folds, seed)
     kept = cache or out / "cache"
-    base = load(model, device=device)
-    desk = open_desk(base, pairs, kept, draws=draws)
-    found: dict[str, PairEvidence] = {}
     told = {**CROSS, **(settings or {}), "model": model, "seed": seed}
+    planned = Run.from_values({**told, "data": str(snapshot)})
+    place = device or _anywhere(planned)
+    base = load(model, device=place)
+    desk = open_desk(
+        base,
+        pairs,
+        kept,
+        pictures=planned.pictures,
+        noise=planned.noise,
+        draws=draws,
+        at_once=planned.plan.pairs_at_once,
+    )
+    found: dict[str, PairEvidence] = {}
     for fold in range(folds):
         mine = [pair for pair, part in zip(pairs, parts, strict=True) if part == fold]
         rest = _without(snapshot, out / f"fold-{fold}-data", {_plain(p.prompt) for p in mine})
@@ -155,7 +172,7 @@ def cross_margins(
         if not (folder / EXPORT).is_dir():
             train(run, folder, resume=folder.exists(), cache=kept)
         before = desk.errors(base, mine, kept / ERRORS, what="base model", progress=progress)
-        after = _trained(desk, model, folder, mine, device, progress)
+        after = _trained(desk, model, folder, mine, place, progress)
         for pair, each in zip(mine, _margins(mine, before - after), strict=True):
             spread = float(each.std(ddof=1)) if draws > 1 else 0.0
             found[pair.id] = PairEvidence(margin=float(each.mean()), spread=spread, held_out=True)
@@ -183,6 +200,11 @@ def _settings(run: Path) -> Run:
         kind=SettingError,
     )
     return settings
+
+
+def _anywhere(settings: Run) -> str:
+    """Where there is something to compute on, whatever machine the run was trained on."""
+    return choose_device(settings.with_values({"plan.device": "auto", "plan.precision": "fp32"}))
 
 
 def _cache(run: Path) -> Path:

@@ -29,7 +29,8 @@ from palate.train.noise import Fixed
 from palate.train.rack import ROWS_PER_SHARD, Rack
 
 DRAWS: Final = 8
-# Every call has exactly so many pairs, the last ones repeated: see `train/cache.py`.
+# Every call has exactly so many pairs, the last ones repeated (see `train/cache.py`); fewer where
+# a run's own settings say that more do not fit.
 AT_ONCE: Final = 32
 SEED: Final = 0
 # Raise it when errors are computed differently: it is part of every key.
@@ -47,12 +48,14 @@ class Desk:
         pictures: How pictures are prepared.
         noise: The part of the levels to use.
         draws: Levels, each with its noise, that every pair is asked at; spread from clean to noisy.
+        at_once: Pairs per call of the network.
     """
 
     cache: Cache
     pictures: Pictures
     noise: NoiseSettings
     draws: int = DRAWS
+    at_once: int = AT_ONCE
 
     def errors(
         self,
@@ -93,9 +96,9 @@ class Desk:
         streams = Streams(SEED)
         batches = Batches(cache=self.cache, pictures=self.pictures, streams=streams)
         found: list[Tensor] = []
-        for start in range(0, len(pairs), AT_ONCE):
-            few = list(pairs[start : start + AT_ONCE])
-            asked = [*few, *[few[-1]] * (AT_ONCE - len(few))]
+        for start in range(0, len(pairs), self.at_once):
+            few = list(pairs[start : start + self.at_once])
+            asked = [*few, *[few[-1]] * (self.at_once - len(few))]
             shown = [replace(pair, prompt="") for pair in asked] if blank else asked
             batch = batches.plain(shown)
             each: list[Tensor] = []
@@ -107,7 +110,7 @@ class Desk:
                 question = source(batch)
                 answers = question.ask(backbone, 2)
                 target = torch.cat(question.target).to(answers.device)
-                each.append(torch.stack(mean_square(answers, target).split(AT_ONCE), dim=1))
+                each.append(torch.stack(mean_square(answers, target).split(self.at_once), dim=1))
             found.append(torch.stack(each, dim=2)[: len(few)].double().cpu())
         return torch.cat(found)
 
@@ -123,7 +126,7 @@ class Desk:
             "noise": self.noise.model_dump(mode="json"),
             "draws": self.draws,
             "seed": SEED,
-            "pairs at once": AT_ONCE,
+            "pairs at once": self.at_once,
             "blank": blank,
             "preparation": PREPARATION,
         }
@@ -137,13 +140,20 @@ def open_desk(
     pictures: Pictures | None = None,
     noise: NoiseSettings | None = None,
     draws: int = DRAWS,
+    at_once: int = AT_ONCE,
 ) -> Desk:
     """A desk for some pairs, with their latents and embeddings computed or found in `folder`."""
     prepared = pictures or Pictures()
     cache = Cache(folder, backbone, prepared.resolution or backbone.resolution)
     still = prepared.model_copy(update={"crop": "center", "flip": False, "latents": "mean"})
     cache.fill(backbone, pairs, still, pairs.image, _nobody)
-    return Desk(cache=cache, pictures=still, noise=noise or NoiseSettings(), draws=draws)
+    return Desk(
+        cache=cache,
+        pictures=still,
+        noise=noise or NoiseSettings(),
+        draws=draws,
+        at_once=min(at_once, AT_ONCE),
+    )
 
 
 def by_digest(pair: Pair) -> Pair:
