@@ -144,6 +144,18 @@ def test_escapes_of_html_are_undone_twice_and_spaces_do_not_count(hps, pictures)
     assert plain != other
 
 
+def test_quotation_marks_are_straight_ligatures_apart_and_wide_letters_narrow(hps, pictures):
+    scorer = open_hps(hps)
+    for typed, plain in (
+        ("“it’s”", '"it\'s"'),
+        ("&ldquo;a&rdquo;", '"a"'),
+        ("a ﬁre, aﬄict", "a fire, afflict"),
+        ("ｗｉｄｅ！\u3000x", "wide! x"),
+    ):
+        one, other = scorer.score([pictures[0]] * 2, [typed, plain])
+        assert one == other, typed
+
+
 def test_a_picture_is_scored_alike_alone_and_in_company(hps, pictures):
     scorer: Scorer = open_hps(hps, batch=2)
     together = scorer.score(pictures, PROMPTS)

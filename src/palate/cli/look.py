@@ -157,7 +157,8 @@ def ask(
     Args:
         after: The run, its export, or the model to judge.
         prompts: A file with one prompt a line, or world:held-out:COUNT.
-        scorer: Who judges: world, world:PART or clip:FOLDER. The first decides; repeat it.
+        scorer: Who judges: world, world:PART, pickscore, or clip, hpsv2, imagereward or aesthetic
+            with :FOLDER. The first decides; repeat it.
         before: The model to compare with; a run's own base model unless told.
         out: The folder of the evaluation; by default `evaluation` in the run.
         each: Pictures per prompt.

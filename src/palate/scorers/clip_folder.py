@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from palate.core.files import digest_file, read_json
+from palate.core.files import digest_file, read_json, write_json
 from palate.core.hub import fetch
 from palate.core.problems import DataError, Problem, WeightsError, require
 
@@ -19,6 +19,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 WANTED = (WEIGHTS, "model-*-of-*.safetensors", "*.json", "*.txt")
 _SHARDS = f"{WEIGHTS}.index.json"
 _PICTURES, _TOKENS = "preprocessor_config.json", "tokenizer_config.json"
+_WHENCE = ("is_local", "local_files_only", "name_or_path")
 
 
 def find_clip(model: str | Path) -> Path:
@@ -121,6 +122,13 @@ def load_words(folder: Path) -> Any:
     _refuse(folder, _gone(folder, _TOKENS), "the tokenizer of a CLIP model")
     with _quietly(folder):
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def save_words(words: Any, folder: Path) -> None:
+    """Write a tokenizer, without a word on where it came from: the same words, the same files."""
+    words.save_pretrained(folder)
+    told = _mapping(folder / _TOKENS)
+    write_json(folder / _TOKENS, {n: v for n, v in told.items() if n not in _WHENCE})
 
 
 def processors_of(folder: Path, others: str | Path | None = None) -> Path:

@@ -31,6 +31,7 @@ from palate.scorers.clip_folder import (
     expected_of,
     load_processors,
     processors_of,
+    save_words,
 )
 from palate.scorers.kept import keep
 from palate.scorers.open_clip import check_shapes
@@ -190,7 +191,7 @@ def _pickscore(tensors: Mapping[str, Tensor], base: str | Path, folder: Path) ->
     write_json(folder / CONFIG, config)
     save_weights(folder / WEIGHTS, kept)
     pictures.save_pretrained(folder)
-    words.save_pretrained(folder)
+    save_words(words, folder)
     return [
         f"Kept {len(kept)} tensors under their own names, which are transformers'.",
         *_left(counted, "tables that only count positions"),

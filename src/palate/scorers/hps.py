@@ -7,10 +7,11 @@ tables show it times 100. The facts below were read in the authors' package, hps
   only then come CLIP's means and deviations.
 - Values between 0 and 1 are resized by torch, not bytes by Pillow (`squares.by_torch`), and what
   overshoots is not cut. The package leaves smoothing to torchvision, which smooths since 0.17.
-- Texts are cut by CLIP's own byte pairs after HTML's escapes are undone twice. They are padded with
-  zeros and not with the end's number; both are right of the end, where a causal attention does
-  not look, so the numbers are the same. The package also repairs wrongly decoded characters
-  (ftfy), which is not done here.
+- Texts are cut by CLIP's own byte pairs after HTML's escapes are undone twice, quotation marks made
+  straight, ligatures taken apart and wide letters made narrow. (The package leaves all but the
+  escapes to ftfy, which also guesses at wrongly decoded characters; that is not done here.) They
+  are padded with zeros and not with the end's number; both are right of the end, where a causal
+  attention does not look, so the numbers are the same.
 - A picture that has the longer side right and the shorter side not breaks the package; here it is
   filled up like any other.
 
@@ -21,6 +22,7 @@ import html
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -31,7 +33,7 @@ from torch.nn.functional import pad
 from palate.core.files import save_weights, write_json
 from palate.core.problems import WeightsError, require
 from palate.scorers.clip import CLIPScorer
-from palate.scorers.clip_folder import CONFIG, WEIGHTS, load_network, load_words
+from palate.scorers.clip_folder import CONFIG, WEIGHTS, load_network, load_words, save_words
 from palate.scorers.kept import identity_of, open_kept
 from palate.scorers.open_clip import layout_of, renamed
 from palate.scorers.squares import MEAN, SPREAD, by_torch
@@ -40,6 +42,13 @@ KIND = "hpsv2"
 # Both towers of ViT-H-14, the only architecture HPSv2 was published with.
 _HEADS = 16
 _ARITHMETIC = 1
+# Curled quotation marks, ligatures, and the wide letters of East Asian typing.
+_PLAINER = {
+    **dict.fromkeys((0x2BC, *range(0x2018, 0x201C)), "'"),
+    **dict.fromkeys(range(0x201C, 0x2020), '"'),
+    **{code: normalize("NFKC", chr(code)) for code in (*range(0xFB00, 0xFB05), 0xFB06)},
+    **{code: normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFFF0)},
+}
 
 
 def open_hps(
@@ -102,7 +111,7 @@ def write_hps(tensors: Mapping[str, Tensor], words: Path, folder: Path) -> int:
     save_weights(folder / WEIGHTS, written)
     write_json(folder / CONFIG, layout.config())
     tokenizer.model_max_length = layout.context
-    tokenizer.save_pretrained(folder)
+    save_words(tokenizer, folder)
     return len(written)
 
 
@@ -131,4 +140,4 @@ def _framed(image: UInt8[np.ndarray, " _ _ 3"], side: int) -> Float[Tensor, " 3 
 
 def _spelled(prompt: str) -> str:
     """A prompt as the package's tokenizer reads it, before its letters are made small."""
-    return " ".join(html.unescape(html.unescape(prompt)).split())
+    return " ".join(html.unescape(html.unescape(prompt)).translate(_PLAINER).split())
