@@ -70,6 +70,8 @@ def test_the_doubt_is_small_where_votes_agree_and_large_where_they_are_coins():
             for n, row in enumerate(said)
         ]
         assert fitted_doubt(judged) == pytest.approx(c, rel=0.15)
+    tied = [ballot(f"p{n}", x=0.5, y=float(n % 2)) for n in range(50)]
+    assert fitted_doubt(tied) > 20
 
 
 def test_a_pair_that_meets_no_other_has_the_same_label_by_bradley_terry():

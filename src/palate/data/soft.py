@@ -61,8 +61,8 @@ class MeanVotes:
     """The share of the votes for the first picture; a tie is half a vote for either.
 
     Attributes:
-        doubt: Votes that are added on either side; None fits them to how far votes on the same
-            pair agree (the most likely symmetric beta distribution).
+        doubt: Votes that are added on either side; None fits them to how far votes on the same pair
+            agree (`fitted_doubt`).
     """
 
     doubt: float | None = None
@@ -138,22 +138,26 @@ AGGREGATIONS: Final[Mapping[str, Aggregation]] = {
 
 
 def fitted_doubt(judged: Sequence[Ballot]) -> float:
-    """The c of the symmetric Beta(c, c) under which these strict votes are most likely.
+    """The votes to add on either side so that the others on a pair best foretell each vote.
 
-    Small where votes on a pair agree, large where they look like coins. One, where no pair has two
-    strict votes: then nothing says how far to trust one.
+    Each vote is left out in turn and foretold by the label of the rest; the c with the least
+    squared error is taken. Under a symmetric Beta(c, c) of the shares that is this c. It is small
+    where votes on a pair agree, large where they look like coins, and ties have their say: by
+    likelihood they would not, as half a vote is nothing that a binomial can draw. One, where no
+    pair has two votes: then nothing says how far to trust one.
     """
-    several = [ballot.strict for ballot in judged if len(ballot.strict) > 1]
+    several = [list(each.said.values()) for each in judged if len(each.said) > 1]
     if not several:
         return 1.0
-    n = np.array([len(strict) for strict in several], np.float64)
-    k = np.array([sum(strict.values()) for strict in several])
+    own = np.array([said for group in several for said in group])
+    rest = np.array([sum(group) - said for group in several for said in group])
+    count = np.array([len(group) - 1.0 for group in several for _ in group])
 
-    def unlikely(log_c: float) -> float:
+    def error(log_c: float) -> float:
         c = np.exp(log_c)
-        return -float((special.betaln(k + c, n - k + c) - special.betaln(c, c)).sum())
+        return float(np.square((rest + c) / (count + 2 * c) - own).mean())
 
-    best = optimize.minimize_scalar(unlikely, bounds=np.log([0.02, 50.0]), method="bounded")
+    best = optimize.minimize_scalar(error, bounds=np.log([0.02, 50.0]), method="bounded")
     return float(np.exp(cast(Any, best).x))
 
 
