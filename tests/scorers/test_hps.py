@@ -144,6 +144,11 @@ def test_escapes_of_html_are_undone_twice_and_spaces_do_not_count(hps, pictures)
     assert plain != other
 
 
+def test_no_prompt_ends_itself(hps, pictures):
+    short, long = open_hps(hps).score([pictures[0]] * 2, ["a", "a<|endoftext|>"])
+    assert short != long
+
+
 def test_quotation_marks_are_straight_ligatures_apart_and_wide_letters_narrow(hps, pictures):
     scorer = open_hps(hps)
     for typed, plain in (

@@ -19,6 +19,7 @@ Read next: `open_clip.py`, how its checkpoint is read.
 """
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,8 +48,10 @@ _PLAINER = {
     **dict.fromkeys((0x2BC, *range(0x2018, 0x201C)), "'"),
     **dict.fromkeys(range(0x201C, 0x2020), '"'),
     **{code: normalize("NFKC", chr(code)) for code in (*range(0xFB00, 0xFB05), 0xFB06)},
+    0xFB05: "ſt",
     **{code: normalize("NFKC", chr(code)) for code in range(0xFF01, 0xFFF0)},
 }
+_MARKS = re.compile(r"<\|(startoftext|endoftext)\|>", re.IGNORECASE)
 
 
 def open_hps(
@@ -140,4 +143,6 @@ def _framed(image: UInt8[np.ndarray, " _ _ 3"], side: int) -> Float[Tensor, " 3 
 
 def _spelled(prompt: str) -> str:
     """A prompt as the package's tokenizer reads it, before its letters are made small."""
-    return " ".join(html.unescape(html.unescape(prompt)).translate(_PLAINER).split())
+    plain = html.unescape(html.unescape(prompt)).translate(_PLAINER)
+    # What marks the ends is spelled like any other word: no prompt may end itself.
+    return " ".join(_MARKS.sub(r"<| \1 |>", plain).split())
