@@ -33,6 +33,7 @@ from palate.scorers.clip_folder import (
     processors_of,
     save_words,
 )
+from palate.scorers.imagereward_network import LEFT_OUT
 from palate.scorers.kept import keep
 from palate.scorers.open_clip import check_shapes
 
@@ -174,8 +175,10 @@ def _aesthetic(tensors: Mapping[str, Tensor], base: str | Path, folder: Path) ->
 
 def _imagereward(tensors: Mapping[str, Tensor], base: str | Path, folder: Path) -> list[str]:
     imagereward.write_imagereward(folder, tensors, base)
+    left = sorted(name for name in tensors if name.startswith(LEFT_OUT))
     return [
-        f"Renamed the {len(tensors)} tensors to the names of transformers' BLIP.",
+        f"Renamed {len(tensors) - len(left)} tensors to the names of transformers' BLIP.",
+        *_left(left, "tensors that have no part in the reward"),
         f"Took the tokenizer from {base}, and added BLIP's two words.",
     ]
 
