@@ -62,6 +62,7 @@ def test_an_endpoint_labels_and_says_what_it_cost(palate, store: Path):
     assert "0 requests" in again.out
 
 
+@pytest.mark.slow
 def test_a_kill_repeats_no_request(palate, store: Path):
     """A kill -9 of the real command while a server answers it, then the command again."""
     pytest.importorskip("openai")
@@ -109,6 +110,7 @@ def test_a_vision_model_on_this_machine_labels(palate, store: Path, tmp_path: Pa
     assert sum(made.json["labels"].values()) + sum(made.json["none"].values()) == 2
 
 
+@pytest.mark.slow
 def test_a_runs_own_model_labels(palate, micro: Path, snapshot: Path, store: Path, tmp_path: Path):
     run = tmp_path / "runs" / "first"
     small = ("--plan.steps", "1", "--plan.batch", "2", "--health.pairs", "1", "--adapter.rank", "2")
