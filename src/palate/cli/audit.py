@@ -249,7 +249,8 @@ def _made(done: "Applied") -> dict[str, object]:
 
 def _words(done: "Applied") -> str:
     """What became of the records; they add up."""
-    queue = f"; {done.queued:,} pairs wait in {done.queue}" if done.queue is not None else ""
+    pairs = "1 pair waits" if done.queued == 1 else f"{done.queued:,} pairs wait"
+    queue = f"; {pairs} in {done.queue}" if done.queue is not None else ""
     stayed = f" ({done.undoubted:,} of them without a doubt to weigh by)" if done.undoubted else ""
     return (
         f"{done.snapshot.path}: of {done.before:,} records {done.kept:,} kept{stayed}, "
