@@ -24,6 +24,7 @@ COMMANDS = (
     "data judges",
     "data aggregate",
     "data flip",
+    "data select",
     "label",
     "audit",
     "world",

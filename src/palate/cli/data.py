@@ -8,6 +8,7 @@ from palate.cli.console import Bar, emit, next_steps, note, say, table
 from palate.cli.flip import flip
 from palate.cli.judges import aggregate, judges
 from palate.cli.part import label_part
+from palate.cli.select import select
 from palate.core.problems import DataError, SettingError, require
 
 # Files by which a folder tells what it is.
@@ -190,6 +191,8 @@ data.command(
             --scorer world:vividness --sharpness 10
         palate data label-part my-pairs few-labels \
             --share 0.1 --scorer clip:MODEL-FOLDER
+        palate data label-part my-pairs tuned-labels \
+            --scorer clip:MODEL-FOLDER --scorer pickscore --sharpness fit
         palate data label-part my-pairs both-labels --share 1 --scorer world
         """
     ),
@@ -201,6 +204,17 @@ data.command(
         """
         palate data flip my-pairs flipped --share 0.2 --seed 0
         palate data flip --undo flipped as-before
+        """
+    ),
+)
+data.command(
+    select,
+    help_epilogue=examples(
+        r"""
+        palate data select my-pairs best --keep 5000 --scorer pickscore
+        palate data select my-pairs best --keep 0.25 --scorer world \
+            --weights margin=1,diversity=0.5 --quality none
+        palate data select my-pairs drawn --keep 5000 --by random --seed 1
         """
     ),
 )
