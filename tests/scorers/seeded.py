@@ -24,6 +24,7 @@ PROMPTS = (
     "the small cat and the big red dog walk along the old road to the sea and then come back home "
     "over the hill with the two blue birds and a green ball and the red box and the black hat",
     "naïve café (a photo) – no text",
+    "a “curly” ﬁlm’s &amp;amp; ｗｉｄｅ letters &lt;lora:x&gt; in ＣＡＰＩＴＡＬＳ…",
 )
 # Merges in the order in which a byte-pair encoding applies them.
 MERGES = ("t h", "th e</w>", "r e", "re d</w>", "b a", "l l</w>", "ba ll</w>", "a n", "an d</w>")

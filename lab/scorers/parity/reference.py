@@ -117,14 +117,15 @@ def pickscore(folder: Path) -> dict:
         CLIPModel,
         CLIPProcessor,
         CLIPTextConfig,
-        CLIPTokenizer,
+        CLIPTokenizerFast,
         CLIPVisionConfig,
     )
 
     words = seeded.byte_pairs("<|startoftext|>", "<|endoftext|>")
     (folder / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *seeded.MERGES]) + "\n")
-    tokenizer = CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    # AutoProcessor, which the page uses, takes the fast tokenizer.
+    tokenizer = CLIPTokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"))
     size = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_act": "gelu"}
     text = CLIPTextConfig(
         vocab_size=len(words),
