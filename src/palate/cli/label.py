@@ -223,10 +223,14 @@ def _show(store: Path, filled: "Filled", spent: "Spent | None", made: "Snapshot 
         say(spent.words())
     elif filled.asked:
         say(f"{filled.asked / max(filled.seconds, 1e-9):,.3g} pairs a second")
-    if made is not None:
-        next_steps(
-            f"palate data show {made.path}",
-            f"palate train --model shipped --data {made.path} --out runs/labelled",
-        )
-        return
-    next_steps(f"palate data freeze {store} my-pairs", f"palate data show {store}")
+    next_steps(*_next(store, filled, made))
+
+
+def _next(store: Path, filled: "Filled", made: "Snapshot | None") -> tuple[str, ...]:
+    """What most people want now: beside people's labels, a machine's are weighed or corrected."""
+    if made is None:
+        return f"palate data freeze {store} my-pairs", f"palate data show {store}"
+    train = f"palate train --model shipped --data {made.path} --out runs/labelled"
+    if filled.agree is None:
+        return f"palate data show {made.path}", train
+    return f"palate data judges {made.path}", f"{train} --method dedpo"
