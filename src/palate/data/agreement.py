@@ -53,7 +53,7 @@ def unnamed(judge: str) -> bool:
 
 
 def ballots(votes: Iterable[Vote], *, everyone: bool = False) -> list[Ballot]:
-    """One ballot per pair that anybody judged.
+    """One ballot per pair that anybody judged, in an order that does not depend on the votes'.
 
     Args:
         votes: Votes on any pairs.
@@ -67,8 +67,8 @@ def ballots(votes: Iterable[Vote], *, everyone: bool = False) -> list[Ballot]:
             judge = f"{vote.row}/unknown" if nameless else vote.judge
             heard.setdefault(vote.pair, {}).setdefault(judge, []).append(vote.first)
     return [
-        Ballot(pair=pair, said={judge: sum(p) / len(p) for judge, p in judges.items()})
-        for pair, judges in heard.items()
+        Ballot(pair=pair, said={judge: sum(p) / len(p) for judge, p in sorted(judges.items())})
+        for pair, judges in sorted(heard.items())
     ]
 
 

@@ -65,7 +65,7 @@ def models_of(
             cell = table.setdefault(prompt, {}).setdefault((low, high), [0.0, 0.0])
             cell[0] += wins
             cell[1] += 1 - wins
-    return _ranked(list(table.values()), draws, seed)
+    return _ranked([table[prompt] for prompt in sorted(table)], draws, seed)
 
 
 def _models(rows: Sequence[Comparison]) -> dict[tuple[str, str], str]:
