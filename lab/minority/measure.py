@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from labels import CONDITIONS, FLIPS, first_by_digest, gaps_of, labelled, more_votes, pictures
 
+from palate.audit.calibration import FLIPS as FLIPPED
+from palate.audit.calibration import PEOPLE
 from palate.audit.crossfit import picture_numbers
 from palate.audit.minority import (
     PairEvidence,
@@ -28,6 +30,7 @@ from palate.audit.minority import (
     doubts_by_votes,
 )
 from palate.backbones import load
+from palate.core.files import read_json, write_json
 from palate.core.streams import Streams
 from palate.data.comparison import Comparison
 from palate.data.pack import Pack
@@ -39,6 +42,7 @@ from palate.recipes.margins import model_scores, open_desk
 torch.set_num_threads(1)
 PRODUCT, WARM_UP, DRAWS = "adaptive: product u", 2, 1000
 FEWER, SIZES = ("flip20", "minority20"), (100, 250, 500, 1000, 2000)
+BEST = "pictures + model"
 Array = np.ndarray
 
 
@@ -69,19 +73,24 @@ def scores_of(
     first = np.array([float((row.ranks == (1, 2)) == first_by_digest(row)) for row in rows])
     found: dict[str, dict[str, float]] = dict(_adaptive(work, condition, seed))
     sets = {name: np.stack([known[name][prompt] for prompt in prompts]) for name in known}
-    sets["pictures + model"] = np.concatenate([sets["pictures"], sets["model"]], axis=1)
+    sets[BEST] = np.concatenate([sets["pictures"], sets["model"]], axis=1)
     crossed = _margins(work, "cross", condition, seed)
     rates: dict[str, Any] = {}
+    # Doubts are made under the assumption that holds in this condition, and once under the other.
+    noise, other = (FLIPPED, PEOPLE) if condition in FLIPS else (PEOPLE, FLIPPED)
     votes = _votes(rows, first, 0, condition, seed, work)
     if crossed is not None:
-        held = doubts_by_margins(crossed)
+        held = doubts_by_margins(crossed, noise)
         found["cross-fitted: margins"], rates["cross-fitted: margins"] = held.doubt, held.rate
         signs = np.where(first > 0.5, 1.0, -1.0)
         margin = np.array([crossed.pairs[name].margin for name in ids]) * signs
-        sets["pictures + model + margins"] = np.column_stack([sets["pictures + model"], margin])
+        sets["pictures + model + margins"] = np.column_stack([sets[BEST], margin])
     for name, table in sets.items():
-        made = doubts_by_foretelling(votes, table, detector=name, seed=seed)
+        made = doubts_by_foretelling(votes, table, detector=name, noise=noise, seed=seed)
         found[f"foretold: {name}"], rates[f"foretold: {name}"] = made.doubt, made.rate
+    made = doubts_by_foretelling(votes, sets[BEST], detector=BEST, noise=other, seed=seed)
+    name = f"foretold: {BEST}, the other assumption"
+    found[name], rates[name] = made.doubt, made.rate
     own = _margins(work, "own", condition, seed)
     if own is not None:
         found["adaptive: margin, 8 draws at the end"] = {
@@ -91,13 +100,13 @@ def scores_of(
         several = _votes(rows, first, extra, condition, seed, work)
         alone, known_too = (
             doubts_by_votes(several),
-            np.repeat(sets["pictures + model"], extra + 1, axis=0),
+            np.repeat(sets[BEST], extra + 1, axis=0),
         )
-        made = doubts_by_foretelling(several, known_too, detector="both", seed=seed)
+        made = doubts_by_foretelling(several, known_too, detector="both", noise=noise, seed=seed)
         assert alone is not None
         name = f"{extra + 1} votes per pair"
         found[f"votes: {name}"], rates[f"votes: {name}"] = alone.doubt, alone.rate
-        name = f"foretold: pictures + model, {name}"
+        name = f"foretold: {BEST}, {name}"
         found[name], rates[name] = made.doubt, made.rate
     return found, truth, rates
 
@@ -241,6 +250,20 @@ def measured(
     return table, bins, failures
 
 
+def once(
+    condition: str, seed: int, work: Path, known: dict[str, dict[str, Array]]
+) -> list[list[dict[str, Any]]]:
+    """The rows of `measured`, from a file where the same runs were measured before."""
+    there = [work / "adaptive" / f"{condition}-{seed}" / "export"]
+    there += [work / "margins" / f"{kind}-{condition}-{seed}.json" for kind in ("cross", "own")]
+    name = "".join(str(int(each.exists())) for each in there)
+    file = work / "measured" / f"{condition}-{seed}-{name}.json"
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        write_json(file, list(measured(condition, seed, work, known)))
+    return read_json(file)
+
+
 def smaller(
     seed: int, work: Path, known: dict[str, dict[str, Array]], condition: str
 ) -> Iterator[dict[str, Any]]:
@@ -255,7 +278,8 @@ def smaller(
             [np.concatenate([known[k][row.prompt] for k in ("pictures", "model")]) for row in few]
         )
         votes = _votes(few, first, 0, condition, seed, work)
-        made = doubts_by_foretelling(votes, table, detector="fewer", seed=seed)
+        noise = FLIPPED if condition in FLIPS else PEOPLE
+        made = doubts_by_foretelling(votes, table, detector="fewer", noise=noise, seed=seed)
         doubt = np.array([made.doubt[row.id] for row in few])
         wrong = np.array([truth[row.id]["wrong"] for row in few])
         areas, heads = order(doubt, wrong, resampled(size, seed))
@@ -288,7 +312,7 @@ def main() -> None:
     written: dict[str, list[dict[str, Any]]] = {"detectors": [], "reliability": [], "failures": []}
     for condition in sorted(CONDITIONS):
         for seed in told.seeds:
-            parts = measured(condition, seed, told.work, known)
+            parts = once(condition, seed, told.work, known)
             for name, rows in zip(tuple(written), parts, strict=True):
                 written[name] += rows
                 write(told.out / f"{name}.csv", written[name])

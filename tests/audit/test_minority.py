@@ -7,10 +7,19 @@ import pytest
 
 from audit.judged import asked, row, snapshot
 from palate.audit.audited import Audited
-from palate.audit.calibration import RATES, SHARPNESS, Calibration, flip_posterior
+from palate.audit.calibration import (
+    FLIPS,
+    PEOPLE,
+    RATES,
+    SHARPNESS,
+    Calibration,
+    Noise,
+    flip_posterior,
+)
 from palate.audit.checks.t013_minority import Minority
 from palate.audit.crossfit import deal, foretold, picture_numbers
 from palate.audit.minority import (
+    Doubts,
     PairEvidence,
     RunEvidence,
     against_majority,
@@ -20,6 +29,7 @@ from palate.audit.minority import (
     likeliest_spread,
 )
 from palate.core.problems import DataError, SettingError
+from palate.core.stats import Estimate
 from palate.data.votes import Vote
 
 
@@ -44,6 +54,10 @@ class Planted:
                       enumerate(zip(better, self.turned, strict=True))]  # fmt: skip
         self.better = better
 
+    def doubts(self, noise: Noise) -> Doubts:
+        """What is found in them."""
+        return doubts_by_foretelling(self.votes, self.differences, detector="planted", noise=noise)
+
 
 def area(scores: np.ndarray, wrong: np.ndarray) -> float:
     """Chance that a wrong one is doubted more than a right one."""
@@ -66,13 +80,28 @@ def test_half_of_the_labels_turned_round_leaves_nothing_to_say():
 
 def test_a_known_rate_and_sharpness_give_the_same_posterior():
     """One point of the grid: the doubt of a single vote is the formula of one label."""
-    weight = np.zeros((len(RATES), len(SHARPNESS)))
-    weight[40, 30] = 1
+    weight = np.zeros((1, len(SHARPNESS), len(RATES)))
+    weight[0, 20, 30] = 1
     logits = np.array([-2.0, 0.0, 0.3, 4.0])
-    clean = 1 / (1 + np.exp(-SHARPNESS[30] * logits / 1.7))
-    recorded = RATES[40] + (1 - 2 * RATES[40]) * clean
-    found = Calibration(weight=weight, scale=1.7, n=4).doubts(logits, np.ones(4), np.zeros(4))
-    np.testing.assert_allclose(found, flip_posterior(recorded, float(RATES[40])), rtol=1e-9)
+    clean = 1 / (1 + np.exp(-SHARPNESS[20] * logits / 1.7))
+    recorded = RATES[30] + (1 - 2 * RATES[30]) * clean
+    known = Calibration(noise=FLIPS, weight=weight, scale=1.7)
+    found, _ = known.doubts(logits, np.ones(4), np.zeros(4))
+    np.testing.assert_allclose(found, flip_posterior(recorded, float(RATES[30])), rtol=1e-9)
+
+
+def test_people_who_disagree_by_hand():
+    """Foretold even, gaps normal: of one vote, P(g < 0) = 2 E[σ(g); g < 0], by fine quadrature."""
+    noise = Noise(assumes="", spreads=(2.0,))
+    weight = np.zeros((1, len(SHARPNESS), len(RATES)))
+    weight[0, 0, 0] = 1
+    found, _ = Calibration(noise=noise, weight=weight, scale=1.0).doubts(
+        np.zeros(1), np.ones(1), np.zeros(1)
+    )
+    eta = np.linspace(-8, 0, 200_001)
+    density = np.exp(-(eta**2) / 2) / np.sqrt(2 * np.pi)
+    honest = RATES[0] + (1 - 2 * RATES[0]) / (1 + np.exp(-2 * eta))
+    assert found[0] == pytest.approx(2 * np.trapezoid(honest * density, eta), abs=0.01)
 
 
 def test_votes_by_hand():
@@ -101,7 +130,9 @@ def test_single_votes_have_nothing_to_be_held_against():
 
 def test_planted_flips_are_found_and_their_share_is_told():
     planted = Planted()
-    found = doubts_by_foretelling(planted.votes, planted.differences, detector="planted")
+    found = doubts_by_foretelling(
+        planted.votes, planted.differences, detector="planted", noise=FLIPS
+    )
     doubt = np.array([found.doubt[f"row {i}"] for i in range(len(planted.turned))])
     assert area(doubt, planted.turned) > 0.95
     assert found.rate.low <= planted.turned.mean() <= found.rate.high
@@ -112,17 +143,55 @@ def test_planted_flips_are_found_and_their_share_is_told():
 def test_doubts_are_probabilities_that_come_true():
     """In every fifth of the labels the mean doubt is near the share that was turned round."""
     planted = Planted(count=2000, rate=0.25, seed=3)
-    found = doubts_by_foretelling(planted.votes, planted.differences, detector="planted")
+    found = doubts_by_foretelling(
+        planted.votes, planted.differences, detector="planted", noise=FLIPS
+    )
     doubt = np.array([found.doubt[f"row {i}"] for i in range(2000)])
     for part in np.array_split(np.argsort(doubt), 5):
         assert doubt[part].mean() == pytest.approx(planted.turned[part].mean(), abs=0.06)
+
+
+class People:
+    """Bradley-Terry people: most of them disagree on close calls only."""
+
+    def __init__(self, pairs: int, votes: int) -> None:
+        draw = np.random.default_rng(4)
+        seen = draw.normal(size=(pairs, 4))
+        gap = seen @ np.array([1.5, -1.0, 0.5, 0.0]) + draw.normal(size=pairs)
+        said = draw.uniform(size=(votes, pairs)) < 1 / (1 + np.exp(-gap))
+        self.wrong = (said != (gap > 0)).ravel()
+        self.seen = np.concatenate([seen] * votes)
+        self.votes = [
+            vote(i, float(said[n, i]), f"{n} {i}") for n in range(votes) for i in range(pairs)
+        ]
+
+    def doubts(self, noise: Noise) -> tuple[np.ndarray, Estimate]:
+        """The doubt of each vote, and the share."""
+        found = doubts_by_foretelling(self.votes, self.seen, detector="people", noise=noise)
+        return np.array([found.doubt[each.row] for each in self.votes]), found.rate
+
+
+def test_several_votes_tell_how_people_disagree_and_doubts_come_true():
+    people = People(pairs=250, votes=5)
+    doubt, share = people.doubts(PEOPLE)
+    for part in np.array_split(np.argsort(doubt), 5):
+        assert doubt[part].mean() == pytest.approx(people.wrong[part].mean(), abs=0.06)
+    assert share.low <= people.wrong.mean() <= share.high
+
+
+def test_single_votes_leave_open_how_many_are_a_minority_s():
+    """And who assumes flips where people disagree on close calls believes in too few."""
+    people = People(pairs=1000, votes=1)
+    _, share = people.doubts(PEOPLE)
+    assert share.low <= people.wrong.mean() <= share.high
+    assert people.doubts(FLIPS)[1].high < people.wrong.mean()
 
 
 def test_labels_without_any_rule_are_doubted_little_by_little():
     """Planted the other way: where nothing can be foretold, no label stands out."""
     draw = np.random.default_rng(5)
     votes = [vote(i, float(draw.integers(2))) for i in range(400)]
-    found = doubts_by_foretelling(votes, draw.normal(size=(400, 4)), detector="noise")
+    found = doubts_by_foretelling(votes, draw.normal(size=(400, 4)), detector="noise", noise=FLIPS)
     assert found.rate.high - found.rate.low > 0.3
     assert max(found.doubt.values()) < 0.9
 
@@ -137,8 +206,10 @@ def test_other_votes_on_a_pair_count_too():
         for i, b in enumerate(planted.better)
     ]
     table = np.concatenate([planted.differences] * 3)
-    alone = doubts_by_foretelling(planted.votes, planted.differences, detector="alone")
-    together = doubts_by_foretelling([*planted.votes, *more], table, detector="together")
+    alone = doubts_by_foretelling(planted.votes, planted.differences, detector="alone", noise=FLIPS)
+    together = doubts_by_foretelling(
+        [*planted.votes, *more], table, detector="together", noise=FLIPS
+    )
     names = [f"row {i}" for i in range(300)]
     areas = [
         area(np.array([found.doubt[name] for name in names]), planted.turned)
@@ -196,7 +267,7 @@ def test_held_out_margins_become_doubts():
         f"{i}": PairEvidence(margin=float(m), spread=0.0, held_out=True)
         for i, m in enumerate(margins)
     }
-    found = doubts_by_margins(RunEvidence(run="r", draws=8, pairs=pairs))
+    found = doubts_by_margins(RunEvidence(run="r", draws=8, pairs=pairs), FLIPS)
     doubt = np.array([found.doubt[f"{i}"] for i in range(600)])
     assert area(doubt, turned) > 0.99
     assert found.rate.low <= turned.mean() <= found.rate.high

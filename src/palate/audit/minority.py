@@ -9,9 +9,9 @@ what most people would say:
 - implicit margins of training runs that never saw the pair. Those of a run that did, and the
   minority metric that an adaptive run records, are shown beside a doubt but are no ground for one.
 
-Foretelling assumes that labels are turned round at one rate, whatever the pair (`calibration.py`).
-Where they are not (people disagree most where pictures are nearly equal), the order holds and the
-level is off: `docs/minority.md` says how far.
+Foretelling assumes either that people disagree most where pictures are nearly equal, or that
+labels are turned round at one rate whatever the pair (`calibration.py`). The order is nearly the
+same; the level is right where the assumption is, and `docs/minority.md` says how far off elsewhere.
 
 Read next: `crossfit.py`; `palate/recipes/doubts.py`, which asks runs.
 """
@@ -25,7 +25,7 @@ from jaxtyping import Float
 from scipy.special import betaln
 from scipy.stats import beta
 
-from palate.audit.calibration import Calibration
+from palate.audit.calibration import PEOPLE, Calibration, Noise
 from palate.audit.crossfit import foretold
 from palate.core.problems import DataError, require
 from palate.core.stats import Estimate, cluster_mean
@@ -33,7 +33,6 @@ from palate.data.votes import PairKey, Vote
 
 # Concentrations of the spread of taste over pairs: from one mind to anything goes.
 CONCENTRATIONS: Final = np.geomspace(0.02, 20.0, 61)
-ONE_RATE: Final = "Assumed: labels are turned round at one rate, whatever the pair."
 
 
 @final
@@ -161,18 +160,20 @@ def doubts_by_foretelling(
     differences: Float[np.ndarray, "n d"],
     *,
     detector: str,
+    noise: Noise = PEOPLE,
     rate: float | None = None,
     seed: int = 0,
 ) -> Doubts:
     """Doubts from what is known of the two pictures, each vote foretold without its prompt.
 
-    Votes on one pair are taken together: each is turned round by itself.
+    Votes on one pair are taken together.
 
     Args:
         votes: The votes, n of them; ties teach nothing and are in no doubt.
         differences: What is known of the first picture of each vote's pair minus the same of the
             second, [n, d].
         detector: What the differences are of, in words.
+        noise: Why a vote may be against most people's.
         rate: The flip rate, where it is known from elsewhere.
         seed: Which prompts are foretold together.
 
@@ -188,17 +189,24 @@ def doubts_by_foretelling(
     behind = np.bincount(at, weights=np.maximum(1 - 2 * first, 0))
     known = np.zeros(len(places))
     known[at] = logits
-    calibration = Calibration.of(known, ahead, behind, rate)
-    against = calibration.doubts(known, ahead, behind)
+    calibration = Calibration.of(known, ahead, behind, noise, rate)
+    against, share = calibration.doubts(known, ahead, behind)
     found: dict[str, float] = {}
     for vote, place in zip(votes, at, strict=True):
         if vote.first != 0.5:
             found[vote.row] = float(against[place] if vote.first > 0.5 else 1 - against[place])
-    return Doubts(detector=detector, doubt=found, rate=calibration.rate, assumes=ONE_RATE)
+    return Doubts(detector=detector, doubt=found, rate=share, assumes=noise.assumes)
 
 
-def doubts_by_margins(evidence: RunEvidence, rate: float | None = None) -> Doubts:
+def doubts_by_margins(
+    evidence: RunEvidence, noise: Noise = PEOPLE, rate: float | None = None
+) -> Doubts:
     """Doubts from implicit margins of runs that never saw the pairs.
+
+    Args:
+        evidence: The margins.
+        noise: Why a label may be against most people's.
+        rate: The flip rate, where it is known from elsewhere.
 
     Raises:
         DataError: when a pair was learned from: its margin knows the label by heart.
@@ -214,11 +222,11 @@ def doubts_by_margins(evidence: RunEvidence, rate: float | None = None) -> Doubt
     ids = list(evidence.pairs)
     margins = np.array([evidence.pairs[name].margin for name in ids])
     one, none = np.ones(len(ids)), np.zeros(len(ids))
-    calibration = Calibration.of(margins, one, none, rate)
-    values = calibration.doubts(margins, one, none).tolist()
+    calibration = Calibration.of(margins, one, none, noise, rate)
+    values, share = calibration.doubts(margins, one, none)
     return Doubts(
         detector="held-out margins",
-        doubt=dict(zip(ids, values, strict=True)),
-        rate=calibration.rate,
-        assumes=ONE_RATE,
+        doubt=dict(zip(ids, values.tolist(), strict=True)),
+        rate=share,
+        assumes=noise.assumes,
     )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.audit.audited import Audited, folded
+from palate.audit.calibration import PEOPLE, Noise
 from palate.audit.check import Finding, Row, answer
 from palate.audit.crossfit import FEWEST, FOLDS, picture_numbers
 from palate.audit.minority import (
@@ -44,18 +45,21 @@ class Minority:
 
     What it cannot see. Whether a label is a mistake or a taste. Pictures that differ only in
     what none of the numbers shows. Records that rank more than two pictures: a doubt is about two,
-    and they are left out. The probabilities assume that labels are turned round at one
-    rate whatever the pair; where pictures are nearly equal people disagree more, and the doubts
-    of the first rows are then too high. A taste that most judges of this data share against
+    and they are left out. The
+    probabilities assume that people disagree most where pictures are nearly equal; where labels
+    were turned round at one rate whatever the pair, they are too high (`Minority(noise=FLIPS)`
+    assumes that). A taste that most judges of this data share against
     most people's is the majority here.
 
     Attributes:
         limit: Doubt from which on a label is shown; one half is where turning it round is right
             more often than wrong.
+        noise: Why a label may be against most people's.
         most: Labels that are looked at: a random draw where there are more, always the same.
     """
 
     limit: float = 0.5
+    noise: Noise = PEOPLE
     most: int = 10_000
 
     code: ClassVar[str] = "T013"
@@ -69,7 +73,7 @@ class Minority:
             return answer(self, "not applicable", "No record prefers one of two pictures.")
         asked = _drawn(votes, self.most)
         if len(asked) >= FEWEST and len({folded(vote.pair[0]) for vote in asked}) >= 2 * FOLDS:
-            found = _foretold(data, asked)
+            found = _foretold(data, asked, self.noise)
         else:
             found = doubts_by_votes(data.votes)
         if found is None:
@@ -114,7 +118,7 @@ def _drawn(votes: Sequence[Vote], most: int) -> list[Vote]:
     return sorted(votes, key=lambda vote: streams("minority draw", vote.row).seed)[:most]
 
 
-def _foretold(data: Audited, votes: Sequence[Vote]) -> Doubts:
+def _foretold(data: Audited, votes: Sequence[Vote], noise: Noise) -> Doubts:
     """Each label foretold from the labels of other prompts."""
     columns, words = [_of_pictures(data, votes)], ["plain numbers of the pictures"]
     run: RunEvidence | None = data.evidence.run
@@ -130,6 +134,7 @@ def _foretold(data: Audited, votes: Sequence[Vote]) -> Doubts:
     return doubts_by_foretelling(
         votes,
         np.concatenate(columns, axis=1),
+        noise=noise,
         detector=f"foretelling each label from other prompts' labels and {' + '.join(words)}",
     )
 
