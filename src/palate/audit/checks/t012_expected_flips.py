@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 from palate.audit.audited import Audited
+from palate.audit.calibration import FLIPS
 from palate.audit.check import Finding, Row, answer
 from palate.audit.minority import RunEvidence, doubts_by_margins
 from palate.core.stats import Estimate
@@ -67,7 +68,7 @@ class ExpectedFlips:
                 f"that takes {self.fewest}, or a run that never learned from these pairs (--run)."
             )
             return answer(self, "not applicable" if not votes else "not asked", words)
-        doubts = doubts_by_margins(run)
+        doubts = doubts_by_margins(run, FLIPS)
         words = f"held-out margins of a run on {len(doubts.doubt):,} pairs"
         strict = {vote.row: vote for vote in votes}
         rows = [
