@@ -19,7 +19,7 @@ Read next: `minority.py`, where log-odds come from.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, final
 
 import numpy as np
@@ -51,7 +51,7 @@ class Noise:
             infinite where everybody agrees.
     """
 
-    assumes: str
+    assumes: str = field(repr=False)
     spreads: tuple[float, ...]
 
 
