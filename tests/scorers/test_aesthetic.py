@@ -133,7 +133,7 @@ def test_a_head_of_another_form_is_refused(folder, tmp_path, change, said):
 def test_folders_that_lie_are_refused(aesthetic, folder, tmp_path):
     with pytest.raises(WeightsError, match="no converted scorer"):
         AestheticScorer.open(folder)
-    with pytest.raises(WeightsError, match=r"without preprocessor_config\.json"):
+    with pytest.raises(WeightsError, match="a scorer of kind 'aesthetic'"):
         CLIPScorer.open(aesthetic)
     changed = tmp_path / "changed"
     shutil.copytree(aesthetic, changed)

@@ -116,6 +116,21 @@ def test_the_planted_payloads_would_run_if_anything_ran_them(tmp_path):
             found.rmdir() if found.is_dir() else found.unlink()
 
 
+def test_neither_the_environment_nor_another_library_loosens_the_reader(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    marker = tmp_path / "marker"
+    checkpoint = saved(tmp_path / "runs.pt", {"weight": Runs(os.mkdir, str(marker))})
+    with torch.serialization.safe_globals([os.mkdir]):
+        before = set(torch.serialization.get_safe_globals())
+        with pytest.raises(WeightsError, match=r"it names posix\.mkdir"):
+            read_pickled_tensors(checkpoint)
+        assert not marker.exists()
+        assert set(torch.serialization.get_safe_globals()) == before
+        # Planted: what the other library allowed would have run.
+        torch.load(checkpoint, weights_only=True)
+        assert marker.exists()
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_script_archive_is_refused(tmp_path):
     scripted = torch.jit.script(torch.nn.Linear(1, 1))
@@ -223,7 +238,7 @@ def test_pickscore_without_processors_borrows_them(folder, pictures, tmp_path):
 def test_a_scorer_of_another_kind_is_named_when_opened_as_pickscore(folder, tmp_path):
     head = saved(tmp_path / "head.pth", aesthetic_checkpoint(8))
     made = convert(head, tmp_path / "aesthetic", kind="aesthetic", base=folder).folder
-    with pytest.raises(WeightsError, match="Write aesthetic:"):
+    with pytest.raises(WeightsError, match="a scorer of kind 'aesthetic'"):
         open_pickscore(made)
 
 

@@ -214,7 +214,7 @@ def test_a_tokenizer_of_another_size_is_refused(folder, weights, tmp_path):
 def test_folders_that_lie_are_refused(folder, hps, tmp_path):
     with pytest.raises(WeightsError, match="no converted scorer"):
         open_hps(folder)
-    with pytest.raises(WeightsError, match=r"without preprocessor_config\.json"):
+    with pytest.raises(WeightsError, match="a scorer of kind 'hpsv2'"):
         CLIPScorer.open(hps)
     changed = tmp_path / "changed"
     shutil.copytree(hps, changed)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from palate.core.files import digest_json
 from palate.core.hub import fetch
-from palate.core.problems import unknown
+from palate.core.problems import WeightsError, require, unknown
 from palate.scorers.clip_folder import (
     WANTED,
     facts_of,
@@ -30,10 +30,13 @@ from palate.scorers.clip_folder import (
     load_processors,
     processors_of,
 )
+from palate.scorers.kept import kind_of
 from palate.scorers.squares import checked
 
 Scale = Literal["logit", "cosine"]
 Pixels = Callable[[Sequence[UInt8[np.ndarray, " _ _ 3"]]], Float[Tensor, " n 3 _ _"]]
+# What folders of ours may say of themselves that are scored as CLIP is.
+_SCORED_ALIKE = (None, "pickscore")
 # Part of the identity: raised when the same weights would give other numbers.
 _ARITHMETIC = 1
 
@@ -94,11 +97,13 @@ class CLIPScorer:
 
         Raises:
             SettingError: for an unknown scale.
-            WeightsError: when the folder is not a whole CLIP model in safetensors.
+            WeightsError: when the folder is not a whole CLIP model in safetensors, or says that it
+                is a scorer of another kind.
         """
         if scale not in get_args(Scale):
             raise unknown("scale", scale, get_args(Scale))
         folder = fetch(model, files=WANTED)
+        _check_kind(folder)
         eyes = processors_of(folder, processors)
         facts = facts_of(folder, eyes)
         network = load_network(folder)
@@ -154,3 +159,15 @@ class CLIPScorer:
         cosine = (picture * prompt).sum(1) / (picture.norm(dim=1) * prompt.norm(dim=1))
         factor = {"logit": self._network.logit_scale.double().exp(), "cosine": 1.0}[self._scale]
         return (cosine * factor).cpu().numpy()
+
+
+def _check_kind(folder: Path) -> None:
+    """Refuse a folder of ours that is scored in another way: its numbers would look like CLIP's."""
+    kind = kind_of(folder)
+    require(
+        kind in _SCORED_ALIKE,
+        got=f"{folder}, a scorer of kind {kind!r}",
+        need="a CLIP model",
+        fix="Name it by its own kind.",
+        kind=WeightsError,
+    )

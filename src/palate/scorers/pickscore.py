@@ -11,11 +11,7 @@ from pathlib import Path
 
 import torch
 
-from palate.core.hub import fetch
-from palate.core.problems import WeightsError, require
 from palate.scorers.clip import CLIPScorer
-from palate.scorers.clip_folder import WANTED
-from palate.scorers.kept import kind_of
 
 KIND = "pickscore"
 PUBLISHED = "yuvalkirstain/PickScore_v1"
@@ -43,13 +39,4 @@ def open_pickscore(
     Raises:
         WeightsError: when it is not a whole CLIP model, or is a scorer of another kind.
     """
-    folder = fetch(model, files=WANTED)
-    kind = kind_of(folder)
-    require(
-        kind in (None, KIND),
-        got=f"{folder}, a scorer of kind {kind!r}",
-        need="PickScore, a CLIP model",
-        fix=f"Write {kind}:{folder}",
-        kind=WeightsError,
-    )
-    return CLIPScorer.open(folder, name=name, processors=processors, device=device, batch=batch)
+    return CLIPScorer.open(model, name=name, processors=processors, device=device, batch=batch)
