@@ -203,8 +203,15 @@ def many(tmp_path: Path) -> Path:
     return tmp_path / "many"
 
 
-def test_a_kill_asks_nothing_twice(palate, many: Path):
-    """A kill -9 of the real command after its first scores; then the command again.
+@pytest.mark.parametrize(
+    ("sent", "code", "said"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+        pytest.param(signal.SIGINT, 130, "the same command again", marks=pytest.mark.slow),
+    ],
+)
+def test_a_kill_asks_nothing_twice(palate, many: Path, sent: int, code: int, said: str):
+    """A signal to the real command after its first scores; then the command again.
 
     A journal only grows, so a picture that was scored twice would be in it twice.
     """
@@ -212,15 +219,18 @@ def test_a_kill_asks_nothing_twice(palate, many: Path):
     child = subprocess.Popen(
         [sys.executable, "-m", "palate.cli", *words],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     end = time.monotonic() + 120
     while not (done := [f for f in (many / "asked").glob("*.jsonl") if f.stat().st_size]):
         assert child.poll() is None
         assert time.monotonic() < end
         time.sleep(0.002)
-    os.kill(child.pid, signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
+    os.kill(child.pid, sent)
+    _, told = child.communicate()
+    assert child.returncode == code
+    assert said in told
     first = done[0].read_bytes()
     first = first[: first.rfind(b"\n") + 1].splitlines()
     assert 0 < len(first) < 2 * PAIRS

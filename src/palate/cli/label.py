@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 from cyclopts import Parameter
 
 from palate.cli.app import Flag, examples, new_app
-from palate.cli.console import Bar, emit, next_steps, say, table
+from palate.cli.console import Bar, emit, next_steps, note, say, table
 
 if TYPE_CHECKING:
     from palate.data.store import Snapshot
@@ -158,8 +158,12 @@ def ask(
         device=device_named(device),
         others=pictures_of(list(place.rows())),
     )
-    with Bar("asked") as bar:
-        filled = fill(place, hired.labeler, told=bar.at, limit=limit)
+    try:
+        with Bar("asked") as bar:
+            filled = fill(place, hired.labeler, told=bar.at, limit=limit)
+    except KeyboardInterrupt:
+        note("What was answered is kept: the same command again asks only for the rest.")
+        raise
     spent = None if hired.spent is None else hired.spent()
     made = place.freeze(freeze) if freeze is not None else None
     if json:
