@@ -58,7 +58,7 @@ def test_three_items_by_hand():
 
 
 def test_a_text_may_come_back_twice_before_it_costs():
-    """Three other texts first, three copies at 3 for nothing, the fourth at 2 - 3 after one at 0."""
+    """Three other texts first, three copies at 3 for nothing, a fourth at 2 - 3 after one at 0."""
     vectors = np.eye(5)
     worth = np.array([9.0, 3.0, 3.0, 3.0, 2.0, 8.0, 7.0, 0.0])
     place = np.array([1, 0, 0, 0, 0, 2, 3, 4])

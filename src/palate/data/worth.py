@@ -121,16 +121,16 @@ class Worth:
         between = "no interval: too few prompts"
         if self.equivalent.bounded:
             between = f"95 % interval {low:,.0f} to {high:,.0f}"
+        between += "; it may be nothing" if low <= 0 or not self.equivalent.bounded else ""
         if harm:
             return (
                 f"worth nothing to DeDPO: they add {100 * (self.ratio.value - 1):.0f} % to the "
                 f"variance of a label and cost the precision of {-gain:,.0f} of the "
                 f"{self.labelled:,} labels by people ({between})"
             )
-        doubt = "; it may be nothing" if low <= 0 or not self.equivalent.bounded else ""
         return (
             f"worth about {gain:,.0f} more labels by people to DeDPO, beside the "
-            f"{self.labelled:,} there are ({between}{doubt})"
+            f"{self.labelled:,} there are ({between})"
         )
 
 
