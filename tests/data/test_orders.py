@@ -62,5 +62,5 @@ def test_no_caption_of_the_small_world_speaks_to_the_judge():
 
 def test_a_very_long_caption_is_read_in_no_time():
     """Planted: forms that look back and forth without end would take minutes here."""
-    for text in ("ignore " * 20_000, "the picture is " * 20_000, "<|" * 20_000, "a" * 200_000):
+    for text in ("ignore " * 5_000, "the picture is " * 5_000, "<|" * 5_000, "a" * 50_000):
         orders_in(text)

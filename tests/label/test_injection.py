@@ -122,6 +122,7 @@ def test_none_of_forty_attacked_pairs_gets_a_label(tmp_path):
     assert all(answer.signature["orders"] for answer in flagged)
 
 
+@pytest.mark.slow
 def test_what_no_list_of_words_knows_is_noticed_by_the_questions(tmp_path):
     """The list switched off: whatever names a place or a tie is still withheld."""
     pairs = [q for q in PAIRS if CAPTIONS.get(q.prompt) != "dark"]
