@@ -118,11 +118,13 @@ def test_the_planted_payloads_would_run_if_anything_ran_them(tmp_path):
 
 def test_neither_the_environment_nor_another_library_loosens_the_reader(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    (tmp_path / "some").write_text("words")
     marker = tmp_path / "marker"
-    checkpoint = saved(tmp_path / "runs.pt", {"weight": Runs(os.mkdir, str(marker))})
-    with torch.serialization.safe_globals([os.mkdir]):
+    payload = Runs(shutil.copyfile, str(tmp_path / "some"), str(marker))
+    checkpoint = saved(tmp_path / "runs.pt", {"weight": payload})
+    with torch.serialization.safe_globals([shutil.copyfile]):
         before = set(torch.serialization.get_safe_globals())
-        with pytest.raises(WeightsError, match=r"it names posix\.mkdir"):
+        with pytest.raises(WeightsError, match=r"it names shutil\.copyfile"):
             read_pickled_tensors(checkpoint)
         assert not marker.exists()
         assert set(torch.serialization.get_safe_globals()) == before
