@@ -40,7 +40,9 @@ class Shortcuts:
 
     What it cannot see. Taste and shortcut look the same from here: where people like vivid
     colours, saturation tells winners and nothing is wrong. That is why it only speaks up above
-    a limit, which is ours. It knows nothing of what the pictures show.
+    a limit: in the small world, where taste is made of such properties, the probe names 0.66 of
+    the winners of noisy judges and 0.77 of judges without any noise. A shortcut in a part of the
+    pairs may stay below. It knows nothing of what the pictures show.
 
     Attributes:
         most: Share of winners named by the probe from which on it is an issue, where the whole
@@ -48,7 +50,7 @@ class Shortcuts:
         plain: How sure the probe must be of a label for the pair to be shown; ours.
     """
 
-    most: float = 0.7
+    most: float = 0.8
     plain: float = 0.9
 
     code: ClassVar[str] = "T009"
