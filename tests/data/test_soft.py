@@ -124,6 +124,7 @@ def test_planted_skills_are_found_and_weigh():
     assert right[0] > right[1] + 0.03
 
 
+@pytest.mark.slow
 def test_labels_of_dawid_and_skene_mean_what_they_say():
     """Where its assumptions hold: labels near 0.8 are right in about 80 %, over 1,500 pairs."""
     judged = crowd({"a": 0.2, "b": 0.25, "c": 0.3, "d": 0.35}, 1500, 2)
