@@ -41,7 +41,8 @@ class Shortcuts:
     What it cannot see. Taste and shortcut look the same from here: where people like vivid
     colours, saturation tells winners and nothing is wrong. That is why it only speaks up above
     a limit: in the small world, where taste is made of such properties, the probe names 0.66 of
-    the winners of noisy judges and 0.77 of judges without any noise. A shortcut in a part of the
+    the winners of noisy judges and 0.77 of judges without any noise, and 0.9 where the pictures
+    differ in nothing else, which then is called an issue wrongly. A shortcut in a part of the
     pairs may stay below. It knows nothing of what the pictures show.
 
     Attributes:
