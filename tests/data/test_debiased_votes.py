@@ -38,7 +38,7 @@ def rows(lab, folder: Path) -> dict[tuple[str, str, str], dict]:
 
 
 def test_the_population_is_as_the_page_says(lab, folder):
-    """160 prompts, ten pairs of models each.
+    """160 prompts, and ten pairs of models each."""
     votes = lab.load(folder)
     assert len(votes.people) == 1600
     assert np.bincount(votes.duel).tolist() == [160] * 10
