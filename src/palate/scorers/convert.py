@@ -125,7 +125,7 @@ def _base_of(source: Path, kind: Kind, base: str | Path | None) -> str | Path:
     require(
         base is not None or any((source.parent / name).is_file() for name in kind.beside),
         got=f"no --base, and no {kind.lacks} beside {source.name}",
-        need=f"a folder or Hub id with {kind.lacks}, which the checkpoint does not hold",
+        need=f"a folder or Hub id with the {kind.lacks}, which the checkpoint does not hold",
         fix=f"Add --base FOLDER, a copy of {kind.such}.",
     )
     return source.parent if base is None else base
@@ -213,7 +213,7 @@ def _left(names: Sequence[str], what: str) -> list[str]:
 _CLIP = "openai/clip-vit-large-patch14"
 KINDS: Mapping[str, Kind] = {
     hps.KIND: Kind(
-        write=_hpsv2, lacks="CLIP's tokenizer", beside=("tokenizer_config.json",), such=_CLIP
+        write=_hpsv2, lacks="tokenizer of CLIP", beside=("tokenizer_config.json",), such=_CLIP
     ),
     aesthetic.KIND: Kind(write=_aesthetic, lacks="CLIP model", beside=(CONFIG,), such=_CLIP),
     imagereward.KIND: Kind(
