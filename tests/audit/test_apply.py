@@ -152,6 +152,9 @@ def test_where_nothing_was_found_the_same_data_is_written(tmp_path):
     data = Audited(snapshot(tmp_path, FOUR))
     made = apply(audit_of(data, T001=[]), data, tmp_path / "new", Wishes(drop=("T001",)))
     assert made.snapshot.digest == data.digest
+    again = apply(audit_of(data, T001=[]), data, tmp_path / "again", Wishes(relabel=("T001",)))
+    assert again.queue is None
+    assert not (tmp_path / "again-queue").exists()
 
 
 def test_a_part_that_was_drawn_at_random_is_none_after_labels_were_picked(tmp_path):

@@ -65,7 +65,7 @@ class Applied:
 
     Attributes:
         snapshot: The new snapshot.
-        queue: The new store of pairs to ask again; None where none was wished.
+        queue: The new store of pairs to ask again; None where there are none.
         before: Records in the old snapshot.
         kept: Records that are as they were.
         dropped: Records left out.
@@ -135,6 +135,7 @@ def apply(found: Audit, data: Audited, out: Path, wishes: Wishes) -> Applied:
         fix="Drop fewer codes.",
         kind=StateError,
     )
+    queue = queue if made.queued else None
     counts = _counts(made, len(data.rows))
     imports = [*read_imports(data.snapshot), *_notes(found, data, wishes, counts)]
     with _new_store(queue, made.queued.values(), data.image):
