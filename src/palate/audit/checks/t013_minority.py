@@ -39,9 +39,10 @@ class Minority:
     Why it matters. Mistakes and a minority's taste pull a training back. Training on fewer,
     surer labels, or weighing doubtful ones less, keeps more of what most people want.
 
-    What to do. Look at the first rows; honest people's data has some too. Ask again (`--relabel-queue T013`), or weigh them less
-    (`--downweight T013`). To leave them out (`--drop T013`) is a choice of taste: it makes the
-    data agree with itself, and silences a minority that may be right.
+    What to do. Look at the first rows; honest people's data has some too. Ask again
+    (`--relabel-queue T013`), or weigh them less (`--downweight T013`). To leave them out
+    (`--drop T013`) is a choice of taste: it makes the data agree with itself, and silences a
+    minority that may be right.
 
     What it cannot see. Whether a label is a mistake or a taste. Pictures that differ only in
     what none of the numbers shows. Records that rank more than two pictures: a doubt is about two,
