@@ -1,5 +1,7 @@
 """Findings are acted on in a new snapshot; the old one stays, and every row is accounted for."""
 
+from dataclasses import replace
+
 import pytest
 
 from audit.judged import row, snapshot
@@ -90,6 +92,23 @@ def test_a_label_moves_as_far_as_its_doubt_says_and_never_past_one_half(
     assert rows["p"].agreement == 1.0
     assert made.downweighted == 1
     assert balanced(made.asdict())
+
+
+def test_small_doubts_weigh_labels_that_are_not_shown_and_leave_none_out(tmp_path):
+    """p0 is shown with doubt 0.6 and becomes a tie; p1 is not shown and goes to 0.9."""
+    data = Audited(snapshot(tmp_path, FOUR))
+    ids = by_prompt(data)
+    shown = audit_of(data, T013=[(ids["p0"], 0.6)])
+    finding = replace(shown.findings[0], doubts={ids["p0"]: 0.6, ids["p1"]: 0.1})
+    found = replace(shown, findings=(finding,))
+    made = apply(found, data, tmp_path / "weighed", Wishes(downweight=("T013",)))
+    rows = {each.prompt: each for each in read_rows(tmp_path / "weighed")}
+    said = [max(rows[p].agreement, 1 - rows[p].agreement) for p in ("p0", "p1", "p2")]
+    assert said == pytest.approx([0.5, 0.9, 1.0])
+    assert made.downweighted == 2
+    note = read_imports(tmp_path / "weighed")[-1][AUDIT]
+    assert note["downweight"] == {"T013": sorted([ids["p0"], ids["p1"]])}
+    assert apply(found, data, tmp_path / "left", Wishes(drop=("T013",))).dropped == 1
 
 
 def test_without_a_doubt_a_label_stays_and_that_is_counted(tmp_path):

@@ -155,16 +155,23 @@ def _finding(found: Audit, word: str) -> Finding:
     return finding
 
 
+def _concerned(finding: Finding, *, small: bool = False) -> set[str]:
+    """The records a finding shows; with `small`, those it doubts too little to show as well."""
+    shown = {name for row in finding.rows for name in row.ids}
+    return shown | set(finding.doubts) if small else shown
+
+
 def _ids(found: Audit, words: Collection[str]) -> set[str]:
-    return {name for word in words for row in _finding(found, word).rows for name in row.ids}
+    return {name for word in words for name in _concerned(_finding(found, word))}
 
 
 def _doubts(found: Audit, words: Collection[str]) -> dict[str, float | None]:
     """The largest doubt of each record that is to be weighed less."""
     doubts: dict[str, float | None] = {}
-    for row in (row for word in words for row in _finding(found, word).rows):
-        for name in row.ids:
-            known = [each for each in (row.doubt, doubts.get(name)) if each is not None]
+    for finding in (_finding(found, word) for word in words):
+        said = [(name, row.doubt) for row in finding.rows for name in row.ids]
+        for name, doubt in (*said, *finding.doubts.items()):
+            known = [each for each in (doubt, doubts.get(name)) if each is not None]
             doubts[name] = max(known, default=None)
     return doubts
 
@@ -256,7 +263,7 @@ def _notes(
             "outcomes": {each.code: each.outcome for each in found.findings},
             **{
                 action: {
-                    finding.code: sorted({name for row in finding.rows for name in row.ids})
+                    finding.code: sorted(_concerned(finding, small=action == "downweight"))
                     for finding in (_finding(found, word) for word in codes)
                 }
                 for action, codes in words.items()

@@ -51,6 +51,8 @@ class Finding:
         sentence: What was found; every number with its n, estimates with their interval.
         rows: The evidence, the worst first.
         figures: The numbers as plain values; estimates by `Estimate.asdict`.
+        doubts: Where the check estimates a doubt of every record, small ones too: id → doubt.
+            Rows show the large ones; weighing labels less goes by all of them.
     """
 
     code: str
@@ -59,6 +61,7 @@ class Finding:
     sentence: str
     rows: tuple[Row, ...] = ()
     figures: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    doubts: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def asdict(self) -> dict[str, Any]:
         """The finding as plain values, for JSON."""
@@ -105,6 +108,7 @@ def answer(
     sentence: str,
     rows: tuple[Row, ...] = (),
     figures: Mapping[str, Any] | None = None,
+    doubts: Mapping[str, float] | None = None,
 ) -> Finding:
     """A finding under the check's own code and name."""
     return Finding(
@@ -114,4 +118,5 @@ def answer(
         sentence=sentence,
         rows=rows,
         figures=figures or {},
+        doubts=doubts or {},
     )

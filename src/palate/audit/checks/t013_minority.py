@@ -40,7 +40,8 @@ class Minority:
     surer labels, or weighing doubtful ones less, keeps more of what most people want.
 
     What to do. Look at the first rows; honest people's data has some too. Ask again
-    (`--relabel-queue T013`), or weigh them less (`--downweight T013`). To leave them out
+    (`--relabel-queue T013`), or weigh every label less as far as it is in doubt, the small doubts
+    too (`--downweight T013`; doubts above one half leave a tie). To leave the shown ones out
     (`--drop T013`) is a choice of taste: it makes the data agree with itself, and silences a
     minority that may be right.
 
@@ -53,12 +54,14 @@ class Minority:
     most people's is the majority here.
 
     Attributes:
+        share: It is an issue where the share of such labels is surely above this.
         limit: Doubt from which on a label is shown; one half is where turning it round is right
             more often than wrong.
         noise: Why a label may be against most people's.
         most: Labels that are looked at: a random draw where there are more, always the same.
     """
 
+    share: float = 0.05
     limit: float = 0.5
     noise: Noise = PEOPLE
     most: int = 10_000
@@ -85,9 +88,9 @@ class Minority:
             f"by {found.detector}; the share that most people would not give is {found.rate}. "
             f"{found.assumes}"
         )
-        return answer(
-            self, "issue" if rows else "passed", sentence, tuple(rows), _figures(found, rows, data)
-        )
+        outcome = "issue" if rows and found.rate.low > self.share else "passed"
+        figures = _figures(found, rows, data)
+        return answer(self, outcome, sentence, tuple(rows), figures, found.doubt)
 
     def _rows(self, votes: Sequence[Vote], found: Doubts, run: RunEvidence | None) -> list[Row]:
         said = {vote.row: vote for vote in votes}
