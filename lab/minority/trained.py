@@ -7,6 +7,7 @@ arm is trained and asked by `lab/methods/run.py`, at its budget, on 100 prompts 
 """
 
 import argparse
+import csv
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,14 @@ from labels import labelled
 ACTS = {"dropped": "--drop", "downweighted": "--downweight"}
 DPO = {"objective.name": "dpo", "objective.beta": 500.0}
 RDPO = {"objective.name": "rdpo", "objective.beta": 500.0}
+
+
+def made(table: Path) -> set[tuple[str, str]]:
+    """The rows that are there."""
+    if not table.exists():
+        return set()
+    with table.open(newline="") as file:
+        return {(row["method"], row["seed"]) for row in csv.DictReader(file)}
 
 
 def main() -> None:
@@ -39,6 +48,8 @@ def main() -> None:
             if condition == "flip30":
                 arms["rdpo-told"] = (data, {**RDPO, "objective.epsilon": 0.3})
             for name, (folder, settings) in arms.items():
+                if (f"{condition}/{name}", str(seed)) in made(told.out):
+                    continue
                 variant = f"--set={condition}/{name}={settings!r}"
                 command = ["--data", str(folder), "--seeds", str(seed), "--prompts", "100", variant]
                 command += ["--out", str(told.out), "--work", str(told.work / "runs")]
