@@ -18,6 +18,7 @@ from palate.core.files import digest_bytes, digest_json
 from palate.core.problems import require, unknown
 from palate.core.streams import Streams
 from palate.data.comparison import Comparison, Source
+from palate.data.folds import folded
 from palate.data.pack import Pack
 from palate.data.snapshot import read_rows, refused
 
@@ -227,7 +228,7 @@ class PreferencePairs:
 
 
 def _prompt_group(pair: Pair) -> str:
-    return " ".join(pair.prompt.casefold().split())
+    return folded(pair.prompt)
 
 
 def _judge_group(pair: Pair) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.core.problems import DataError, require
-from palate.core.streams import Streams
+from palate.data.folds import deal
 
 Array = NDArray[np.float64]
 FOLDS: Final = 5
@@ -104,12 +104,8 @@ def tune(
 
 
 def fold_of(prompts: Sequence[str], *, seed: int, folds: int = FOLDS) -> NDArray[np.int64]:
-    """The fold of each pair: prompts in an order drawn by seed, dealt out one by one."""
-    plain = [" ".join(prompt.casefold().split()) for prompt in prompts]
-    streams = Streams(seed)
-    order = sorted(set(plain), key=lambda prompt: streams("tuning fold", prompt).seed)
-    place = {prompt: index % folds for index, prompt in enumerate(order)}
-    return np.array([place[prompt] for prompt in plain], np.int64)
+    """The fold of each pair, in a draw that nothing else is dealt by."""
+    return deal(prompts, folds, seed, purpose="tuning fold")
 
 
 def weights_of(scaled: Array, people: Array) -> Array:
