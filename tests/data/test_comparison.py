@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate.core.problems import DataError
-from palate.data.comparison import Comparison, ImageRef, compare, from_json
+from palate.data.comparison import Comparison, ImageRef, compare, from_json, relabelled
 
 A, B, C = (ImageRef(sha256=letter * 64, width=8, height=8) for letter in "abc")
 
@@ -93,3 +93,28 @@ def test_a_changed_record_is_noticed() -> None:
     with pytest.raises(DataError, match="not a comparison"):
         from_json(line[:-20])
     assert isinstance(from_json(line), Comparison)
+
+
+def test_another_label_by_the_same_judge_keeps_everything_else() -> None:
+    row = compare(
+        prompt="p", images=[ImageRef(sha256=c * 64, width=1, height=1) for c in "ba"],
+        agreement=1.0, judge="anna", source="human", shown=(1, 0), judged_at="now",
+        generation=[{"seed": 1}, None], origin="here", signature={"asked": []},
+    )  # fmt: skip
+    softer = relabelled(row, 0.75)
+    assert (softer.agreement, softer.ranks, softer.judge) == (0.75, (1, 2), "anna")
+    assert relabelled(softer, 1.0) == row
+
+
+def test_what_an_old_judge_was_shown_is_not_said_of_a_new_one() -> None:
+    row = compare(
+        prompt="p", images=[ImageRef(sha256=c * 64, width=1, height=1) for c in "ab"],
+        agreement=1.0, judge="anna", source="human", shown=(1, 0), judged_at="now",
+        generation=[{"seed": 1}, None], origin="here", signature={"asked": []},
+    )  # fmt: skip
+    other = relabelled(row, None, judge="clip", source="scorer", origin="there")
+    assert (other.judge, other.source, other.origin) == ("clip", "scorer", "there")
+    assert (other.shown, other.judged_at, other.signature, other.labelled) == (
+        None, None, None, False,
+    )  # fmt: skip
+    assert (other.images, other.generation) == (row.images, row.generation)

@@ -149,6 +149,46 @@ def compare(
     )
 
 
+def relabelled(
+    row: Comparison,
+    agreement: float | None,
+    *,
+    judge: str | None = None,
+    source: Source | None = None,
+    origin: str | None = None,
+    signature: Mapping[str, Any] | None = None,
+) -> Comparison:
+    """The same two pictures, in the same order, with another label.
+
+    Where `judge` is given, somebody else said it: the order shown, the time and the signature
+    were the old judge's and are not kept.
+
+    Args:
+        row: A record of two pictures.
+        agreement: The new label; None for none.
+        judge: Who judged, where it is not who did before.
+        source: What kind of judge it is, where it is another.
+        origin: Where the new record came from, where it is not from the same place.
+        signature: How a new judge came to the answer.
+
+    Raises:
+        DataError: when the record has more than two pictures, or the label is no probability.
+    """
+    same = judge is None
+    return compare(
+        prompt=row.prompt,
+        images=row.images,
+        agreement=agreement,
+        judge=row.judge if judge is None else judge,
+        source=row.source if source is None else source,
+        shown=row.shown if same else None,
+        judged_at=row.judged_at if same else None,
+        generation=row.generation,
+        origin=row.origin if origin is None else origin,
+        signature=row.signature if same else signature,
+    )
+
+
 def from_json(line: str) -> Comparison:
     """Read back a line written by `Comparison.to_json`.
 
