@@ -62,9 +62,11 @@ def test_a_snapshot_of_one_label_per_pair(palate, voted, tmp_path, by):
     made = palate("data", "aggregate", voted / "frozen", out, "--by", by, "--only", "human",
                   "--json")  # fmt: skip
     assert made.code == 0, made.err
-    assert (made.json["labelled"], made.json["source"], made.json["carried"]) == (12, "human", 1)
+    people = made.json["people"]
+    assert (people["labelled"], people["source"], made.json["carried"]) == (12, "human", 1)
+    assert made.json["machines"] is None
     rows = read_rows(out)
-    assert {row.judge for row in rows} == {made.json["judge"], "clip"}
+    assert {row.judge for row in rows} == {people["judge"], "clip"}
     assert all(0 < row.agreement < 1 for row in rows if row.source == "human")
     again = palate("data", "aggregate", voted / "frozen", out)
     assert again.code == 5

@@ -12,6 +12,8 @@ from palate.data.agreement import Ballot, ballots
 from palate.data.comparison import Comparison, compare
 from palate.data.judges import judges_of
 from palate.data.models import models_of
+from palate.data.pairs import PreferencePairs
+from palate.data.part import label_part
 from palate.data.skill import fit_skills
 from palate.data.snapshot import read_imports, read_rows
 from palate.data.soft import (
@@ -23,6 +25,7 @@ from palate.data.soft import (
     strengths,
 )
 from palate.data.store import Store
+from palate.data.synthetic import drawn_at_random, side_by_side
 from palate.data.votes import Vote, votes_of
 
 
@@ -285,24 +288,91 @@ def test_a_snapshot_gets_one_label_per_pair_and_says_what_was_done(frozen, tmp_p
     assert rows["q", "human"].agreement in (pytest.approx(2 / 3), pytest.approx(1 / 3))
     assert rows["r", "human"].tie
     assert not rows["s", "unknown"].labelled
-    assert (made.labelled, made.single, made.ties, made.unlabelled) == (3, 2, 1, 1)
-    assert (made.votes, made.judges, made.carried, made.source) == (5, 3, 1, "human")
+    people = made.people
+    assert people is not None
+    assert (people.labelled, people.single, people.ties, made.unlabelled) == (3, 2, 1, 1)
+    assert (people.votes, people.judges, made.carried, people.source) == (5, 3, 1, "human")
+    assert made.machines is None
     note = read_imports(tmp_path / "soft")[-1]["aggregated"]
-    assert (note["by"], note["only"], note["single"]) == ("votes", "human", 2)
-    assert label.judge == made.judge == note["judge"]
+    assert (note["by"], note["only"], note["people"]["single"]) == ("votes", "human", 2)
+    assert label.judge == people.judge == note["people"]["judge"]
 
 
-def test_labels_say_human_only_where_every_vote_is_a_persons(frozen, tmp_path):
-    made = aggregate(frozen, tmp_path / "soft", by=MeanVotes())
-    assert (made.source, made.carried, made.votes) == ("unknown", 0, 6)
-    assert {row.source for row in read_rows(tmp_path / "soft")} == {"unknown"}
+def test_one_machine_has_nobody_to_be_weighed_with_and_keeps_its_labels(frozen, tmp_path):
+    whole = aggregate(frozen, tmp_path / "whole", by=MeanVotes(doubt=1.0))
+    people = aggregate(frozen, tmp_path / "people", by=MeanVotes(doubt=1.0), only="human")
+    labels = [
+        {(row.prompt, row.source, row.agreement) for row in read_rows(tmp_path / name)}
+        for name in ("whole", "people")
+    ]
+    assert labels[0] == labels[1]
+    assert (whole.machines, whole.carried) == (None, 1) == (people.machines, people.carried)
+    asked = aggregate(frozen, tmp_path / "asked", by=MeanVotes(doubt=1.0), only="scorer")
+    assert asked.machines is not None
+    assert (asked.people, asked.machines.labelled, asked.carried) == (None, 1, 5)
+
+
+@pytest.fixture
+def judged_by_both(store, tmp_path):
+    """Eight pairs: on a random quarter one person says first; two machines say second on all."""
+    a, b = sorted((store.put(picture(n)) for n in (1, 2)), key=lambda each: each.sha256)
+    store.add(
+        compare(prompt=f"p{n}", images=[a, b], agreement=first, judge=judge, source=source)
+        for n in range(8)
+        for judge, source, first in (
+            ("anna", "human", 1.0),
+            ("clip", "scorer", 0.0),
+            ("seer", "vlm", 0.2),
+        )
+    )
+    whole = store.freeze(tmp_path / "all").path
+    return label_part(whole, tmp_path / "part", share=0.25, seed=0).snapshot.path
+
+
+def test_votes_of_machines_never_become_labels_by_people(judged_by_both, tmp_path):
+    """With a doubt of 1, anna's vote is 2 / 3; the machines' 0 and 0.2 are 1.2 / 4 = 1 − 0.7."""
+    made = aggregate(judged_by_both, tmp_path / "soft", by=MeanVotes(doubt=1.0))
+    both = side_by_side(PreferencePairs.open(tmp_path / "soft", ties="half"))
+    assert len(both) == 8
+    assert [each.people for each in both if each.people is not None] == pytest.approx([2 / 3] * 2)
+    machines = [each.machine if each.people is None else 1 - each.machine for each in both]
+    assert machines == pytest.approx([0.7] * 8)
+    assert made.people is not None
+    assert made.machines is not None
+    assert (made.people.source, made.people.labelled) == ("human", 2)
+    assert (made.machines.source, made.machines.labelled) == ("scorer", 8)
+    assert made.people.judge != made.machines.judge
+
+
+def test_a_labelled_part_is_still_drawn_at_random_whatever_was_aggregated(judged_by_both, tmp_path):
+    for name in (None, "human", "scorer", "vlm"):
+        out = tmp_path / f"soft {name}"
+        aggregate(judged_by_both, out, by=MeanVotes(), only=name)
+        both = side_by_side(PreferencePairs.open(out, ties="half"))
+        assert sum(each.people is not None for each in both) == 2
+        assert drawn_at_random(out)
+
+
+def test_a_refusal_says_whose_votes_cannot_be_fitted(judged_by_both, tmp_path):
+    with pytest.raises(DataError, match=r"votes of people.*--only"):
+        aggregate(judged_by_both, tmp_path / "soft", by=DawidSkene())
+
+
+def test_one_machines_labels_alone_are_nothing_to_aggregate(store, tmp_path):
+    a, b = store.put(picture(1)), store.put(picture(2))
+    store.add([compare(prompt="p", images=[a, b], agreement=0.9, judge="clip", source="scorer")])
+    whole = store.freeze(tmp_path / "frozen").path
+    with pytest.raises(DataError, match="several machines"):
+        aggregate(whole, tmp_path / "soft", by=MeanVotes())
 
 
 def test_the_same_votes_make_the_same_snapshot(frozen, tmp_path):
     made = [aggregate(frozen, tmp_path / name, by=BradleyTerry()) for name in ("one", "two")]
     assert made[0].snapshot.digest == made[1].snapshot.digest
     other = aggregate(frozen, tmp_path / "other", by=MeanVotes())
-    assert other.judge != made[0].judge
+    assert other.people is not None
+    assert made[0].people is not None
+    assert other.people.judge != made[0].people.judge
 
 
 def test_votes_of_a_kind_that_is_not_there_are_refused(frozen, tmp_path):

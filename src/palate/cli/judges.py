@@ -9,6 +9,7 @@ from palate.core.problems import DataError, require
 
 if TYPE_CHECKING:
     from palate.core.stats import Estimate
+    from palate.data.aggregate import Side
     from palate.data.agreement import Ballot
     from palate.data.comparison import Comparison
     from palate.data.judges import JudgeFacts
@@ -92,9 +93,10 @@ def aggregate(
 ) -> None:
     """Make one soft label per pair of all the votes on it, in a new snapshot.
 
-    A tie is half a vote for either picture, a single vote makes a label too,
-    and a pair that nobody judged stays unlabelled. The label says human only if
-    every vote is a person's.
+    People's votes and machines' are never mixed: a pair that both judged gets
+    two labels. A machine that is alone keeps its own. A tie is half a vote for
+    either picture, a single vote makes a label too, and a pair that nobody
+    judged stays unlabelled.
 
     Args:
         snapshot: A frozen snapshot.
@@ -115,17 +117,25 @@ def aggregate(
         facts.pop("snapshot")
         emit({"path": made.snapshot.path, "digest": made.snapshot.digest, **facts})
         return
+    for name, side in (("people", made.people), ("machines", made.machines)):
+        if side is not None:
+            _tell(name, side, made.pairs)
     say(
-        f"{out}: {made.labelled:,} of {made.pairs:,} pairs have one label of {made.votes:,} votes "
-        f"by {made.judges:,} judges, signed {made.judge!r}, source {made.source}"
-    )
-    say(
-        f"{made.single:,} stand on a single vote, {made.ties:,} came out as ties, "
-        f"{made.unlabelled:,} pairs stay unlabelled, {made.carried:,} other labels stay beside them"
+        f"{out}: {made.unlabelled:,} pairs stay unlabelled, "
+        f"{made.carried:,} other labels stay as they were"
     )
     next_steps(
         f"palate data show {out}",
         f"palate train --model shipped --data {out} --out runs/soft",
+    )
+
+
+def _tell(name: str, side: "Side", pairs: int) -> None:
+    """What was made of people's votes, or of machines'."""
+    say(
+        f"{name}: {side.labelled:,} of {pairs:,} pairs have one label of {side.votes:,} votes by "
+        f"{side.judges:,} judges, signed {side.judge!r}, source {side.source}; "
+        f"{side.single:,} stand on a single vote, {side.ties:,} came out as ties"
     )
 
 
