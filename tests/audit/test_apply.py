@@ -8,7 +8,8 @@ from audit.judged import row, snapshot
 from palate.audit.apply import AUDIT, Wishes, apply
 from palate.audit.audited import Audited
 from palate.audit.check import Finding, Row
-from palate.audit.run import Audit
+from palate.audit.checks.t003_contradictory_labels import ContradictoryLabels
+from palate.audit.run import Audit, audit
 from palate.core.files import digest_file
 from palate.core.problems import SettingError, StateError
 from palate.data.part import label_part
@@ -44,8 +45,14 @@ def audit_of(data: Audited, **rows: list[tuple[str, float | None]]) -> Audit:
 
 
 def balanced(counts) -> bool:
-    parts = counts["kept"] + counts["dropped"] + counts["downweighted"] + counts["unlabelled"]
-    return counts["before"] == parts
+    """Nothing is lost between the old snapshot and the new one, in records or in pairs."""
+    parts = ("kept", "dropped", "downweighted", "unlabelled")
+    after = counts["kept"] + counts["downweighted"] + counts["parts"] + counts["queued"]
+    return (
+        counts["before"] == sum(counts[each] for each in (*parts, "split"))
+        and counts["after"] == after - counts["merged"]
+        and counts["pairs"]["before"] == sum(counts["pairs"][each] for each in parts)
+    )
 
 
 def test_dropped_records_are_gone_and_the_old_snapshot_is_untouched(tmp_path):
@@ -149,6 +156,69 @@ def test_a_ranking_keeps_what_it_says_of_other_pairs(tmp_path):
     new = read_rows(tmp_path / "new")
     assert sorted(each.labelled for each in new) == [False, True, True]
     assert made.queued == 1
+    assert (made.split, made.parts, made.unlabelled) == (1, 2, 1)
+    assert balanced(made.asdict())
+
+
+def ranking(*pictures: int, **others) -> dict:
+    """Pictures from best to worst."""
+    facts = {"images": list(pictures), "ranks": list(range(1, len(pictures) + 1))}
+    return {**row(0, 1, None), **facts, **others}
+
+
+@pytest.fixture
+def contested(tmp_path) -> Audited:
+    """A ranking of four, one vote against it on one of its six pairs, and a pair elsewhere."""
+    rows = [ranking(0, 1, 2, 3), row(1, 0, judge="ben"), row(4, 5, prompt="p")]
+    return Audited(snapshot(tmp_path, rows))
+
+
+def test_a_contested_pair_is_dropped_and_the_ranking_keeps_its_other_five(contested, tmp_path):
+    found = audit(contested, (ContradictoryLabels(),))
+    made = apply(found, contested, tmp_path / "new", Wishes(drop=("T003",)))
+    left = Audited(tmp_path / "new")
+    (gone,) = set(contested.groups) - set(left.groups)
+    assert len(left.groups) == 6
+    assert gone in contested.votes_on
+    assert len(contested.votes_on[gone]) == 2
+    assert {each.agreement is None for each in left.rows} == {False}
+    counts = made.asdict()
+    assert (counts["kept"], counts["dropped"], counts["split"], counts["parts"]) == (1, 1, 1, 5)
+    assert counts["pairs"] == {
+        "before": 8, "kept": 6, "dropped": 2, "downweighted": 0, "unlabelled": 0,
+    }  # fmt: skip
+    assert balanced(counts)
+    note = read_imports(tmp_path / "new")[-1][AUDIT]
+    (whole,) = (each.id for each in contested.rows if len(each.images) == 4)
+    assert note["split"] == {whole: [list(gone[1:])]}
+
+
+def test_a_contested_pair_of_a_ranking_is_asked_again_and_no_other(contested, tmp_path):
+    found = audit(contested, (ContradictoryLabels(),))
+    made = apply(found, contested, tmp_path / "new", Wishes(relabel=("T003",)))
+    assert (made.queued, made.split, made.unlabelled, made.parts) == (1, 1, 1, 5)
+    assert balanced(made.asdict())
+    bare = [each for each in read_rows(tmp_path / "new") if not each.labelled]
+    assert len(bare) == 1
+
+
+def test_a_ranking_of_which_every_pair_is_concerned_is_left_out_whole(tmp_path):
+    """Two opposite orders of three contest all three pairs: nothing is left to split."""
+    rows = [ranking(0, 1, 2), ranking(2, 1, 0, judge="ben"), row(4, 5, prompt="p")]
+    data = Audited(snapshot(tmp_path, rows))
+    found = audit(data, (ContradictoryLabels(),))
+    made = apply(found, data, tmp_path / "new", Wishes(drop=("T003",)))
+    assert (made.kept, made.dropped, made.split, made.after) == (1, 2, 0, 1)
+    assert made.pairs["dropped"] == 6
+    assert balanced(made.asdict())
+
+
+def test_one_judges_opposite_labels_that_become_one_tie_are_counted_as_merged(tmp_path):
+    data = Audited(snapshot(tmp_path, [row(0, 1), row(1, 0), row(2, 3, prompt="p")]))
+    found = audit(data, (ContradictoryLabels(),))
+    made = apply(found, data, tmp_path / "new", Wishes(downweight=("T003",)))
+    assert (made.downweighted, made.merged, made.after) == (2, 1, 2)
+    assert balanced(made.asdict())
 
 
 def test_leaving_out_goes_first_then_asking_again_then_weighing_less(tmp_path):

@@ -3,38 +3,33 @@
 A record that a finding shows can be left out; its label can be weighed less, as far as its doubt
 says; or its pair can be laid before a judge again: it loses its labels in the new snapshot, and a
 new store holds just these pairs, ready for `palate label`. Where codes overlap, leaving out goes
-before asking again, and that before weighing less.
+before asking again, and that before weighing less. A record that ranks more than two pictures is
+taken apart where only some of its pairs are concerned; the others stay as they were.
 
-Read next: `palate/data/store.py`, how a snapshot is written.
+Read next: `queue.py`, the store of pairs to ask again.
 """
 
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import comb
 from pathlib import Path
-from typing import Any, final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Final, final
 
 from palate.audit.audited import Audited
-from palate.audit.check import Finding
+from palate.audit.concerned import concerned_by, doubts_of, finding_to_act_on, ids_of
+from palate.audit.queue import QUEUE, new_store, without_label
 from palate.audit.run import Audit
-from palate.core.files import UNFINISHED, sync_folder
 from palate.core.problems import StateError, require
-from palate.data.comparison import Comparison, compare
+from palate.data.comparison import Comparison, relabelled
 from palate.data.pack import Pack
 from palate.data.snapshot import read_imports
-from palate.data.store import Snapshot, Store, write_snapshot
+from palate.data.store import Snapshot, write_snapshot
 from palate.data.synthetic import LABELLED_PART
 from palate.data.votes import PairKey, key_of, two_by_two
 
 # What a snapshot's record calls an audit that was acted on.
-AUDIT = "audit"
-QUEUE = "-queue"
+AUDIT: Final = "audit"
 
 
 @final
@@ -61,7 +56,10 @@ class Wishes:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What was made. `before` = `kept` + `dropped` + `downweighted` + `unlabelled`.
+    """What was made, counted in records, and in pairs.
+
+    In records: `before` = `kept` + `dropped` + `downweighted` + `unlabelled` + `split`, and
+    `after` = `kept` + `downweighted` + `parts` + `queued` − `merged`.
 
     Attributes:
         snapshot: The new snapshot.
@@ -70,11 +68,17 @@ class Applied:
         kept: Records that are as they were.
         dropped: Records left out.
         downweighted: Records whose label was moved towards one half.
-        unlabelled: Records that lost their label, or one of their labels.
-        after: Records in the new snapshot; several of a pair that lost their labels are one.
+        unlabelled: Records that lost their label; what of them was not left out is asked again.
+        split: Records of more than two pictures that lost some of their pairs.
+        parts: Records of two pictures that the split ones became.
+        merged: Records that came out the same as another, such as a judge's two opposite labels
+            that both became a tie, and are one with it now.
+        after: Records in the new snapshot; a queued pair is one, without a label.
         undoubted: Records that were to be weighed less, but whose finding estimates no doubt, or
             which have no single label to weigh. They are among those kept.
         queued: Pairs in the queue.
+        pairs: The same in pairs, each counted once for every record that is about it: a ranking
+            of four is about six. `before` = `kept` + `dropped` + `downweighted` + `unlabelled`.
     """
 
     snapshot: Snapshot
@@ -84,14 +88,22 @@ class Applied:
     dropped: int
     downweighted: int
     unlabelled: int
+    split: int
+    parts: int
+    merged: int
     after: int
     undoubted: int
     queued: int
+    pairs: dict[str, int]
 
     def asdict(self) -> dict[str, Any]:
         """The counts as plain values."""
-        names = ("before", "kept", "dropped", "downweighted", "unlabelled", "after")
-        return {name: getattr(self, name) for name in (*names, "undoubted", "queued")}
+        return {name: getattr(self, name) for name in _COUNTS}
+
+
+_RECORDS: Final = ("kept", "dropped", "downweighted", "unlabelled", "split", "parts", "merged")
+_PAIRS: Final = ("kept", "dropped", "downweighted", "unlabelled")
+_COUNTS: Final = ("before", *_RECORDS, "after", "undoubted", "queued", "pairs")
 
 
 @final
@@ -100,14 +112,28 @@ class _Sorted:
     """The rows of a new snapshot, and how the old ones became them."""
 
     rows: dict[str, Comparison] = field(default_factory=dict[str, Comparison])
-    counts: dict[str, int] = field(default_factory=dict[str, int])
+    records: Counter[str] = field(default_factory=Counter[str])
+    pairs: Counter[str] = field(default_factory=Counter[str])
     queued: dict[PairKey, Comparison] = field(default_factory=dict[PairKey, Comparison])
-
-    def count(self, what: str) -> None:
-        self.counts[what] = self.counts.get(what, 0) + 1
+    taken: dict[str, list[PairKey]] = field(default_factory=dict[str, list[PairKey]])
 
     def add(self, row: Comparison) -> None:
-        self.rows[row.id] = row
+        """Take a record in; one that came out the same as another is counted."""
+        self.records["merged"] += row.id in self.rows
+        self.rows.setdefault(row.id, row)
+
+    def counts(self, before: int) -> dict[str, Any]:
+        """As `Applied` names them."""
+        return {
+            "before": before,
+            **{name: self.records[name] for name in (*_RECORDS, "undoubted")},
+            "after": len(self.rows),
+            "queued": len(self.queued),
+            "pairs": {
+                "before": self.pairs.total(),
+                **{name: self.pairs[name] for name in _PAIRS},
+            },
+        }
 
 
 def apply(found: Audit, data: Audited, out: Path, wishes: Wishes) -> Applied:
@@ -136,124 +162,74 @@ def apply(found: Audit, data: Audited, out: Path, wishes: Wishes) -> Applied:
         kind=StateError,
     )
     queue = queue if made.queued else None
-    counts = _counts(made, len(data.rows))
-    imports = [*read_imports(data.snapshot), *_notes(found, data, wishes, counts)]
-    with _new_store(queue, made.queued.values(), data.image):
+    counts = made.counts(len(data.rows))
+    imports = [*read_imports(data.snapshot), *_notes(found, data, wishes, made)]
+    with new_store(queue, made.queued.values(), data.image):
         snapshot = write_snapshot(out, list(made.rows.values()), Pack(data.snapshot), imports)
     return Applied(snapshot=snapshot, queue=queue, **counts)
 
 
-def _finding(found: Audit, word: str) -> Finding:
-    """A finding that can be acted on."""
-    finding = found.finding(word)
-    require(
-        finding.outcome in ("issue", "passed", "not applicable"),
-        got=f"{finding.code} {finding.name}, {finding.outcome}: {finding.sentence}",
-        need="a check that was asked and has answered",
-        fix=f"Ask it first, or leave {word} out.",
-    )
-    return finding
-
-
-def _concerned(finding: Finding, *, small: bool = False) -> set[str]:
-    """The records a finding shows; with `small`, those it doubts too little to show as well."""
-    shown = {name for row in finding.rows for name in row.ids}
-    return shown | set(finding.doubts) if small else shown
-
-
-def _ids(found: Audit, words: Collection[str]) -> set[str]:
-    return {name for word in words for name in _concerned(_finding(found, word))}
-
-
-def _doubts(found: Audit, words: Collection[str]) -> dict[str, float | None]:
-    """The largest doubt of each record that is to be weighed less."""
-    doubts: dict[str, float | None] = {}
-    for finding in (_finding(found, word) for word in words):
-        said = [(name, row.doubt) for row in finding.rows for name in row.ids]
-        for name, doubt in (*said, *finding.doubts.items()):
-            known = [each for each in (doubt, doubts.get(name)) if each is not None]
-            doubts[name] = max(known, default=None)
-    return doubts
-
-
 def _sorted(found: Audit, data: Audited, wishes: Wishes) -> _Sorted:
     """Every old record to its place."""
-    dropped, doubts = _ids(found, wishes.drop), _doubts(found, wishes.downweight)
-    asked = _ids(found, wishes.relabel) - dropped
-    again = {key_of(two) for name in asked for two in two_by_two(data.by_id[name])}
-    made = _Sorted()
+    dropped = concerned_by(found, data, wishes.drop)
+    asked = concerned_by(found, data, wishes.relabel)
+    again = {
+        pair for name, pairs in asked.items() for pair in pairs if pair not in dropped.get(name, ())
+    }
+    doubts, made = doubts_of(found, wishes.downweight), _Sorted()
     for row in data.rows:
-        twos = list(two_by_two(row))
-        if row.id in dropped:
-            made.count("dropped")
-        elif any(key_of(two) in again for two in twos):
-            made.count("unlabelled")
-            _unlabel(made, twos, again, data.snapshot)
+        gone, keys = dropped.get(row.id, set[PairKey]()), set(data.pairs_in(row.id))
+        if gone or keys & again:
+            _take_apart(made, row, gone, again, data.snapshot)
         elif row.id in doubts:
             _weigh(made, row, doubts[row.id])
         else:
-            made.count("kept")
-            made.add(row)
+            _keep(made, row)
     return made
 
 
-def _unlabel(made: _Sorted, twos: Iterable[Comparison], again: set[PairKey], old: Path) -> None:
-    """A record of more than two pictures keeps what it says of pairs that are not asked again."""
-    for two in twos:
-        key = key_of(two)
-        if key not in again:
-            made.add(two)
-            continue
-        bare = made.queued.setdefault(key, _bare(two, old))
-        made.add(bare)
+def _keep(made: _Sorted, row: Comparison) -> None:
+    made.records["kept"] += 1
+    made.pairs["kept"] += comb(len(row.images), 2)
+    made.add(row)
 
 
-def _bare(two: Comparison, old: Path) -> Comparison:
-    """The same pictures without a label."""
-    return compare(
-        prompt=two.prompt,
-        images=two.images,
-        judge="nobody",
-        generation=two.generation,
-        origin=f"audit of {old.name}: to be asked again",
-    )
+def _take_apart(
+    made: _Sorted, row: Comparison, gone: set[PairKey], again: set[PairKey], old: Path
+) -> None:
+    """A record of more than two pictures keeps what it says of pairs that are not concerned."""
+    twos = {key_of(two): two for two in two_by_two(row)}
+    bare = [key for key in twos if key in again and key not in gone]
+    stay = [key for key in twos if key not in again and key not in gone]
+    for key in bare:
+        if key not in made.queued:
+            made.queued[key] = without_label(twos[key], old)
+            made.add(made.queued[key])
+    for key in stay:
+        made.add(twos[key])
+    became = "split" if stay else "unlabelled" if bare else "dropped"
+    made.records[became] += 1
+    made.records["parts"] += len(stay)
+    sizes = {"dropped": len(twos) - len(bare) - len(stay), "unlabelled": len(bare)}
+    made.pairs.update({**sizes, "kept": len(stay)})
+    if stay:
+        made.taken[row.id] = [key for key in twos if key not in stay]
 
 
 def _weigh(made: _Sorted, row: Comparison, doubt: float | None) -> None:
     """Move a label towards one half, never past it: a doubt above one half leaves a tie."""
     if doubt is None or row.agreement is None or row.agreement == 0.5:
-        made.count("undoubted")
-        made.count("kept")
-        made.add(row)
+        made.records["undoubted"] += 1
+        _keep(made, row)
         return
     doubt = min(doubt, 0.5)
     agreement = (1 - doubt) * row.agreement + doubt * (1 - row.agreement)
-    made.count("downweighted")
-    made.add(
-        compare(
-            prompt=row.prompt,
-            images=row.images,
-            agreement=agreement,
-            judge=row.judge,
-            source=row.source,
-            shown=row.shown,
-            judged_at=row.judged_at,
-            generation=row.generation,
-            origin=row.origin,
-            signature=row.signature,
-        )
-    )
+    made.records["downweighted"] += 1
+    made.pairs["downweighted"] += 1
+    made.add(relabelled(row, agreement))
 
 
-def _counts(made: _Sorted, before: int) -> dict[str, int]:
-    names = ("kept", "dropped", "downweighted", "unlabelled", "undoubted")
-    counts = {name: made.counts.get(name, 0) for name in names}
-    return {"before": before, **counts, "after": len(made.rows), "queued": len(made.queued)}
-
-
-def _notes(
-    found: Audit, data: Audited, wishes: Wishes, counts: dict[str, int]
-) -> Iterator[dict[str, Any]]:
+def _notes(found: Audit, data: Audited, wishes: Wishes, made: _Sorted) -> Iterator[dict[str, Any]]:
     """What the new snapshot's record says of this."""
     words = {"drop": wishes.drop, "downweight": wishes.downweight, "relabel": wishes.relabel}
     yield {
@@ -263,46 +239,16 @@ def _notes(
             "outcomes": {each.code: each.outcome for each in found.findings},
             **{
                 action: {
-                    finding.code: sorted(_concerned(finding, small=action == "downweight"))
-                    for finding in (_finding(found, word) for word in codes)
+                    finding.code: ids_of(finding, small=action == "downweight")
+                    for finding in (finding_to_act_on(found, word) for word in codes)
                 }
                 for action, codes in words.items()
             },
-            "counts": counts,
+            "split": {name: [key[1:] for key in keys] for name, keys in made.taken.items()},
+            "counts": made.counts(len(data.rows)),
         }
     }
     draws = [each[LABELLED_PART] for each in read_imports(data.snapshot) if LABELLED_PART in each]
-    if draws and counts["kept"] < counts["before"]:
+    if draws and made.records["kept"] < len(data.rows):
         # What was picked by its labels is no random part any more.
         yield {LABELLED_PART: {**draws[-1], "at_random": False}}
-
-
-@contextmanager
-def _new_store(
-    folder: Path | None,
-    rows: Iterable[Comparison],
-    image: Callable[[str], NDArray[np.uint8]],
-) -> Generator[None]:
-    """A store that appears under its name only when the block has ended without an error."""
-    if folder is None:
-        yield
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f"{UNFINISHED}{uuid.uuid4().hex}-{folder.name}")
-    try:
-        _fill(Store(temporary), list(rows), image)
-        yield
-        os.replace(temporary, folder)
-        sync_folder(folder.parent)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _fill(
-    store: Store, rows: Sequence[Comparison], image: Callable[[str], NDArray[np.uint8]]
-) -> None:
-    with store.writing():
-        for name in dict.fromkeys(each.sha256 for row in rows for each in row.images):
-            store.put(image(name))
-        store.add(rows)

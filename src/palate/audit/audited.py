@@ -8,6 +8,7 @@ Read next: `run.py`, which puts every question to it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import final
 
@@ -17,16 +18,13 @@ from numpy.typing import NDArray
 from palate.audit.looks import Looks, look
 from palate.audit.minority import RunEvidence
 from palate.data.comparison import Comparison
+from palate.data.folds import folded
 from palate.data.pack import Pack
 from palate.data.pairs import PreferencePairs
 from palate.data.snapshot import read_rows
 from palate.data.store import digest_rows
-from palate.data.votes import PairKey, Vote, by_pair, key_of, two_by_two, votes_of
-
-
-def folded(text: str) -> str:
-    """A prompt as it is compared: case and spacing make no difference."""
-    return " ".join(text.casefold().split())
+from palate.data.synthetic import MACHINES
+from palate.data.votes import PairKey, Vote, by_pair, votes_of
 
 
 @final
@@ -107,6 +105,21 @@ class Audited:
                 found.setdefault(image.sha256, {}).setdefault(folded(row.prompt), row.prompt)
         return found
 
+    @cached_property
+    def pairs_with(self) -> Mapping[str, tuple[PairKey, ...]]:
+        """Digest of a picture → the pairs it is in, under whatever prompt."""
+        found: dict[str, list[PairKey]] = {}
+        for pair in self.groups:
+            for name in pair[1:]:
+                found.setdefault(name, []).append(pair)
+        return {name: tuple(pairs) for name, pairs in found.items()}
+
+    def pairs_in(self, name: str) -> tuple[PairKey, ...]:
+        """The pairs that a row, by its id, is about: one of two pictures, six of four."""
+        row = self.by_id[name]
+        pictures = sorted(image.sha256 for image in row.images)
+        return tuple((row.prompt, one, other) for one, other in combinations(pictures, 2))
+
     def ids_of(self, pair: PairKey) -> tuple[str, ...]:
         """Ids of the snapshot's rows that are about a pair, unlabelled ones too."""
         return self._ids_of[pair]
@@ -115,17 +128,21 @@ class Audited:
     def _ids_of(self) -> Mapping[PairKey, tuple[str, ...]]:
         found: dict[PairKey, dict[str, None]] = {}
         for row in self.rows:
-            for two in two_by_two(row):
-                found.setdefault(key_of(two), {})[row.id] = None
+            for pair in self.pairs_in(row.id):
+                found.setdefault(pair, {})[row.id] = None
         return {pair: tuple(ids) for pair, ids in found.items()}
 
     def lead(self, pair: PairKey) -> float:
-        """How much more than half the mean vote gives a pair's first picture; 0 without votes."""
+        """How much more than half the mean vote gives a pair's first picture; 0 without votes.
+
+        People's votes where there are any, otherwise machines'.
+        """
         votes = self.votes_on.get(pair, [])
+        votes = [vote for vote in votes if vote.source not in MACHINES] or votes
         return sum(vote.first - 0.5 for vote in votes) / max(len(votes), 1)
 
     def winner_first(self, pair: PairKey) -> tuple[str, str]:
-        """A pair's two pictures, the one that most votes prefer first."""
+        """A pair's two pictures, the one that votes prefer first, as `lead` counts them."""
         _, one, other = pair
         return (other, one) if self.lead(pair) < 0 else (one, other)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, final, get_args
 
 from palate.core.plain import plain
+from palate.data.votes import PairKey
 
 if TYPE_CHECKING:
     from palate.audit.audited import Audited
@@ -31,12 +32,20 @@ class Row:
         note: Why, in one short sentence.
         doubt: Probability that the recorded label is not what most people would say; None where
             the check does not estimate one.
+        pairs: Which pairs of these comparisons are concerned, where one ranks more pictures than
+            the evidence is about; empty for all.
     """
 
     ids: tuple[str, ...]
     pictures: tuple[str, ...]
     note: str
     doubt: float | None = None
+    pairs: tuple[PairKey, ...] = ()
+
+    def asdict(self) -> dict[str, Any]:
+        """The evidence as plain values, for JSON."""
+        names = ("ids", "pictures", "note", "doubt", "pairs")
+        return plain({name: getattr(self, name) for name in names})
 
 
 @final
@@ -65,17 +74,13 @@ class Finding:
 
     def asdict(self) -> dict[str, Any]:
         """The finding as plain values, for JSON."""
-        rows = [
-            {"ids": row.ids, "pictures": row.pictures, "note": row.note, "doubt": row.doubt}
-            for row in self.rows
-        ]
         return plain(
             {
                 "code": self.code,
                 "name": self.name,
                 "outcome": self.outcome,
                 "sentence": self.sentence,
-                "rows": rows,
+                "rows": [row.asdict() for row in self.rows],
                 "figures": self.figures,
             }
         )

@@ -252,8 +252,10 @@ def _words(done: "Applied") -> str:
     pairs = "1 pair waits" if done.queued == 1 else f"{done.queued:,} pairs wait"
     queue = f"; {pairs} in {done.queue}" if done.queue is not None else ""
     stayed = f" ({done.undoubted:,} of them without a doubt to weigh by)" if done.undoubted else ""
+    apart = f", {done.split:,} taken apart into {done.parts:,}" if done.split else ""
+    merged = f" ({done.merged:,} came out the same as another)" if done.merged else ""
     return (
         f"{done.snapshot.path}: of {done.before:,} records {done.kept:,} kept{stayed}, "
         f"{done.dropped:,} left out, {done.downweighted:,} weighed less, {done.unlabelled:,} to be "
-        f"asked again; {done.after:,} records now{queue}"
+        f"asked again{apart}; {done.after:,} records now{merged}{queue}"
     )

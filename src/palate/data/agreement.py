@@ -156,7 +156,7 @@ def position(votes: Iterable[Vote], *, confidence: float = 0.95) -> Estimate | N
     return pooled_share(first, [vote.pair[0] for vote in placed], confidence=confidence)
 
 
-def asked_both_ways(rows: Iterable[Comparison]) -> dict[str, Estimate]:
+def asked_both_ways(rows: Iterable[Comparison], *, confidence: float = 0.95) -> dict[str, Estimate]:
     """Of machines asked in both orders: how probable it is that they name the one shown first.
 
     By judge, from the signatures of their labels, over pairs and both orders. Pairs on which a
@@ -168,7 +168,9 @@ def asked_both_ways(rows: Iterable[Comparison]) -> dict[str, Estimate]:
         if row.labelled and first is not None:
             said.setdefault(row.judge, []).append((first, row.prompt))
     return {
-        judge: pooled_share([first for first, _ in each], [prompt for _, prompt in each])
+        judge: pooled_share(
+            [first for first, _ in each], [prompt for _, prompt in each], confidence=confidence
+        )
         for judge, each in said.items()
     }
 

@@ -68,11 +68,18 @@ def _share(data: Audited, alike: list[PairKey]) -> Estimate:
 def _same(data: Audited, key: PairKey) -> Row:
     """A pair that looks the same; a judgement on it is worth as much as a coin toss."""
     note = "the two pictures look the same"
-    return Row(ids=data.ids_of(key), pictures=data.winner_first(key), note=note, doubt=0.5)
+    return Row(
+        ids=data.ids_of(key),
+        pictures=data.winner_first(key),
+        note=note,
+        doubt=0.5,
+        pairs=(key,),
+    )
 
 
 def _reused(data: Audited, name: str, used: Mapping[str, str]) -> Row:
-    ids = tuple(row.id for row in data.rows if name in {image.sha256 for image in row.images})
+    pairs = data.pairs_with[name]
+    ids = tuple(dict.fromkeys(each for pair in pairs for each in data.ids_of(pair)))
     words = ", ".join(f"“{prompt[:60]}”" for prompt in list(used.values())[:3])
     note = f"one picture for {len(used)} prompts: {words}"
-    return Row(ids=ids, pictures=(name,), note=note)
+    return Row(ids=ids, pictures=(name,), note=note, pairs=pairs)

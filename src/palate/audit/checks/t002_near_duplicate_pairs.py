@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar, final
 
-from palate.audit.audited import Audited, folded
+from palate.audit.audited import Audited
 from palate.audit.check import Finding, Row, answer
 from palate.core.stats import cluster_share
+from palate.data.folds import folded
 from palate.data.votes import PairKey
 
 
@@ -66,6 +67,7 @@ def _row(data: Audited, key: PairKey, first: PairKey, leader: dict[str, str]) ->
         pictures=(*data.winner_first(key), *data.winner_first(first)),
         note=f"{note}, judged the other way" if turned else note,
         doubt=0.5 if turned else None,
+        pairs=(key,),
     )
 
 

@@ -112,6 +112,7 @@ def _rows(data: Audited, pair: PairKey, votes: Sequence[Vote], alone: list[str])
             pictures=pair[1:] if side[0].first > 0.5 else (pair[2], pair[1]),
             note=f"{len(side)} against {len(votes) - len(side)}{who}",
             doubt=_doubt(len(side), len(votes) - len(side)),
+            pairs=(pair,),
         )
         for side in sides
         if len(side) == few

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from palate.audit.audited import Audited
 from palate.audit.check import Finding, Row, answer
 from palate.core.stats import Estimate, cluster_share
+from palate.data.synthetic import MACHINES
 from palate.data.votes import Vote
 
 # A picture of a prompt, or of a prompt as one judge sees it.
@@ -25,9 +26,9 @@ class Cycles:
     """Do the preferences among one prompt's pictures run in circles?
 
     What is asked. Take the pictures of one prompt, and an arrow from every preferred picture to
-    the other one, by the majority of the judgements on the two. Do arrows lead back to where they
-    began? The same for each judge alone. And of three pictures that were all compared with each
-    other, how many stand in a circle? Coin tosses make it a quarter.
+    the other one, by the majority of people's judgements on the two. Do arrows lead back to where
+    they began? The same for each judge alone, machines too. And of three pictures that people all
+    compared with each other, how many stand in a circle? Coin tosses make it a quarter.
 
     Why it matters. No score of pictures, and so no reward, can agree with a circle: at least one
     of its judgements is wrong, or judges answered different questions. One judge's circle is
@@ -46,28 +47,29 @@ class Cycles:
     question: ClassVar[str] = "Do the preferences among one prompt's pictures run in circles?"
 
     def ask(self, data: Audited) -> Finding:
-        """Look for circles over all judges, and of each judge alone."""
+        """Look for circles over all people, and of each judge alone."""
         strict = [vote for vote in data.votes if vote.first != 0.5]
-        over_all = _arrows(strict, by_judge=False)
+        # One opinion of many machines would outvote the people, as in T003.
+        people = [vote for vote in strict if vote.source not in MACHINES]
+        over_all, alone = _arrows(people, by_judge=False), _arrows(strict, by_judge=True)
         triads = _triads(over_all)
-        if triads is None and not _has_three(over_all):
+        if triads is None and not _has_three(over_all) and not _has_three(alone):
             words = "No prompt has three pictures that were compared with each other."
             return answer(self, "not applicable", words)
-        alone = _arrows(strict, by_judge=True)
         found, own = _circles(over_all), _circles(alone)
         rows = [_row(circle, over_all) for circle in found]
         rows += [_row(circle, alone) for circle in own]
         judges = sorted({circle[0][1] for circle in own})
         prompts = {circle[0][0] for circle in found}
         of_three = (
-            "no three pictures were all compared with each other"
+            "no three pictures were all compared with each other by people"
             if triads is None
-            else f"of three pictures all compared with each other, a share of {triads} is a "
-            "circle (prompts as the unit; coin tosses make it 0.25)"
+            else f"of three pictures that people all compared with each other, a share of {triads} "
+            "is a circle (prompts as the unit; coin tosses make it 0.25)"
         )
         sentence = (
             f"Preferences run in circles on {len(prompts):,} of "
-            f"{len({node[0] for edge in over_all for node in edge}):,} prompts over all judges, "
+            f"{len({node[0] for edge in over_all for node in edge}):,} prompts over all people, "
             f"and within {len(judges):,} of {len({vote.judge for vote in strict}):,} judges alone; "
             f"{of_three}."
         )
@@ -107,13 +109,14 @@ def _numbered(edges: _Edges) -> tuple[list[_Node], csr_array]:
 
 
 def _has_three(edges: _Edges) -> bool:
-    """Whether the arrows of some prompt could lead back: at least as many as pictures, and 3."""
-    pictures: dict[str, set[_Node]] = {}
-    arrows: dict[str, int] = {}
+    """Whether some prompt's (and judge's) arrows could lead back: as many as pictures, and 3."""
+    pictures: dict[_Node, set[_Node]] = {}
+    arrows: dict[_Node, int] = {}
     for one, other in edges:
-        pictures.setdefault(one[0], set()).update((one, other))
-        arrows[one[0]] = arrows.get(one[0], 0) + 1
-    return any(arrows[prompt] >= len(seen) >= 3 for prompt, seen in pictures.items())
+        owner = one[:-1]
+        pictures.setdefault(owner, set()).update((one, other))
+        arrows[owner] = arrows.get(owner, 0) + 1
+    return any(arrows[owner] >= len(seen) >= 3 for owner, seen in pictures.items())
 
 
 def _triads(edges: _Edges) -> Estimate | None:
@@ -186,11 +189,12 @@ def _way(before: Mapping[int, int], last: int) -> list[int]:
 def _row(circle: Sequence[_Node], edges: _Edges) -> Row:
     steps = list(zip(circle, (*circle[1:], circle[0]), strict=True))
     votes = [vote for step in steps for vote in edges[step]]
-    owner = f"by {circle[0][1]} alone" if len(circle[0]) == 3 else "over all judges"
+    owner = f"by {circle[0][1]} alone" if len(circle[0]) == 3 else "over all people"
     return Row(
         ids=tuple(dict.fromkeys(vote.row for vote in votes)),
         pictures=tuple(node[-1] for node in circle),
         note=f"a circle of {len(circle)}, {owner}: each is preferred to the next, the last to "
         "the first",
         doubt=1 / len(circle),
+        pairs=tuple(dict.fromkeys(vote.pair for vote in votes)),
     )

@@ -25,8 +25,8 @@ class PositionBias:
     bias that training learns. Vision models prefer a place so strongly that every pair must be
     asked in both orders.
 
-    What to do. Leave out the judges that are named (`--drop T005`), weigh their votes for the
-    favoured place less (`--downweight T005`), or ask again in both orders
+    What to do. Of the judges that are named, leave out the votes for the favoured place
+    (`--drop T005`), weigh them less (`--downweight T005`), or ask again in both orders
     (`--relabel-queue T005`).
 
     What it cannot see. Anything where the order shown was not recorded, as in most public sets.
@@ -40,7 +40,8 @@ class PositionBias:
 
     Attributes:
         fewest: Votes with a known order from which on one judge, or all, are looked at; ours.
-        least: How far from one half the share must be to matter; ours.
+        least: How far from one half the whole interval must be to matter; ours. Intervals hold
+            for all judges and the share over all of them at once (Bonferroni).
     """
 
     fewest: int = 30
@@ -54,8 +55,12 @@ class PositionBias:
         """Count where the preferred picture stood."""
         placed = [vote for vote in data.votes if vote.shown_first is not None]
         strict = [vote for vote in placed if vote.first != 0.5]
-        both = asked_both_ways(data.rows)
-        machines = {name: each for name, each in both.items() if each.measurements >= self.fewest}
+        busy = self._busy(strict)
+        machines = [
+            judge
+            for judge, each in asked_both_ways(data.rows).items()
+            if each.measurements >= self.fewest
+        ]
         enough = len(strict) >= self.fewest
         if not enough and not machines:
             words = (
@@ -63,51 +68,47 @@ class PositionBias:
                 f"; that takes {self.fewest}. Record it as `shown` where you collect votes."
             )
             return answer(self, "not applicable", words)
-        over_all = position(strict) if enough else None
-        one_by_one = self._by_judge(strict)
-        every = {**one_by_one, **machines}
+        # Among many shares some are off one half by chance.
+        level = 1 - 0.05 / (enough + len({*busy, *machines}))
+        over_all = position(strict, confidence=level) if enough else None
+        both = asked_both_ways(data.rows, confidence=level)
+        one_by_one = {judge: position(votes, confidence=level) for judge, votes in busy.items()}
+        every = {judge: share for judge, share in one_by_one.items() if share is not None}
+        every |= {judge: both[judge] for judge in machines}
         biased = {judge: share for judge, share in every.items() if self._biased(share)}
         wrong = bool(biased) or (over_all is not None and self._biased(over_all))
         return answer(
             self,
             "issue" if wrong else "passed",
             _sentence(over_all, biased, every),
-            tuple(self._rows(data, strict, biased)) if wrong else (),
+            tuple(self._rows(strict, biased)),
             {
                 "shown_first_preferred": None if over_all is None else over_all.asdict(),
                 "votes_with_order": len(strict),
                 "ties_with_order": len(placed) - len(strict),
                 "by_judge": {judge: share.asdict() for judge, share in every.items()},
                 "biased": list(biased),
+                "confidence": level,
             },
         )
 
-    def _by_judge(self, strict: Sequence[Vote]) -> dict[str, Estimate]:
-        """Judges with enough votes, with intervals that hold for all of them at once."""
+    def _busy(self, strict: Sequence[Vote]) -> dict[str, list[Vote]]:
+        """The votes of judges who gave enough."""
         by_judge: dict[str, list[Vote]] = {}
         for vote in strict:
             by_judge.setdefault(vote.judge, []).append(vote)
-        busy = {judge: votes for judge, votes in by_judge.items() if len(votes) >= self.fewest}
-        shares = {
-            judge: position(votes, confidence=1 - 0.05 / len(busy)) for judge, votes in busy.items()
-        }
-        return {judge: share for judge, share in shares.items() if share is not None}
+        return {judge: votes for judge, votes in by_judge.items() if len(votes) >= self.fewest}
 
     def _biased(self, share: Estimate) -> bool:
-        """Whether a share is surely off one half, and by enough to matter."""
-        surely = share.low > 0.5 or share.high < 0.5
-        return surely and abs(share.value - 0.5) >= self.least
+        """Whether a share is surely off one half by enough to matter."""
+        return share.low > 0.5 + self.least or share.high < 0.5 - self.least
 
-    def _rows(
-        self, data: Audited, strict: Sequence[Vote], biased: Mapping[str, Estimate]
-    ) -> list[Row]:
+    def _rows(self, strict: Sequence[Vote], biased: Mapping[str, Estimate]) -> list[Row]:
         """The votes of biased judges for the place they favour, the most biased first."""
         rows = [
             _row(vote, biased[vote.judge].value)
             for vote in strict
-            if vote.judge in biased
-            and _chose_first(vote) == (biased[vote.judge].value > 0.5)
-            and len(data.by_id[vote.row].images) == 2
+            if vote.judge in biased and _chose_first(vote) == (biased[vote.judge].value > 0.5)
         ]
         return sorted(rows, key=lambda row: -(row.doubt or 0))
 
@@ -125,6 +126,14 @@ def _row(vote: Vote, share: float) -> Row:
         pictures=(one, other) if vote.first > 0.5 else (other, one),
         note=f"{vote.judge} preferred the picture shown {place}, as in {favoured:.0%} of all votes",
         doubt=(2 * favoured - 1) / (2 * favoured),
+        pairs=(vote.pair,),
+    )
+
+
+def _with_level(share: Estimate) -> str:
+    return (
+        f"{share.value:.3g} ({100 * share.confidence:.4g} % interval {share.low:.3g} to "
+        f"{share.high:.3g}, corrected for choosing, n = {share.n})"
     )
 
 
@@ -134,10 +143,10 @@ def _sentence(
     parts = list[str]()
     if over_all is not None:
         parts.append(
-            f"The picture shown first is preferred in a share of {over_all} of "
+            f"The picture shown first is preferred in a share of {_with_level(over_all)} of "
             f"{over_all.measurements:,} strict votes, prompts as the unit; one half is no bias."
         )
-    named = "; ".join(f"{judge}: {share}" for judge, share in list(biased.items())[:3])
+    named = "; ".join(f"{judge}: {_with_level(share)}" for judge, share in list(biased.items())[:3])
     parts.append(
         f"Of {len(every)} judges with enough votes, {len(biased)} favour a place"
         + (f" ({named})." if named else ".")

@@ -88,4 +88,5 @@ class Ties:
 
 
 def _row(vote: Vote) -> Row:
-    return Row(ids=(vote.row,), pictures=vote.pair[1:], note=f"{vote.judge} preferred neither")
+    note = f"{vote.judge} preferred neither"
+    return Row(ids=(vote.row,), pictures=vote.pair[1:], note=note, pairs=(vote.pair,))

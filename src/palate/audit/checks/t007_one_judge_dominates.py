@@ -92,4 +92,5 @@ def _beside_others(busiest: JudgeFacts) -> str:
 def _row(vote: Vote) -> Row:
     _, one, other = vote.pair
     winner = (one, other) if vote.first >= 0.5 else (other, one)
-    return Row(ids=(vote.row,), pictures=winner, note=f"judged by {vote.judge}")
+    note = f"judged by {vote.judge}"
+    return Row(ids=(vote.row,), pictures=winner, note=note, pairs=(vote.pair,))

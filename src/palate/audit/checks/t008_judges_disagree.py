@@ -74,7 +74,7 @@ class JudgesDisagree:
             self,
             "issue" if divided or odd else "passed",
             self._sentence(judged, beyond, same, mean, odd),
-            tuple(_rows(data, votes, judged, odd)),
+            tuple(_rows(votes, judged, odd)),
             {
                 "alpha": None if beyond is None else beyond.asdict(),
                 "pairwise_agreement": None if same is None else same.asdict(),
@@ -127,9 +127,7 @@ class JudgesDisagree:
         return words
 
 
-def _rows(
-    data: Audited, votes: Sequence[Vote], judged: Sequence[Ballot], odd: Sequence[JudgeFacts]
-) -> list[Row]:
+def _rows(votes: Sequence[Vote], judged: Sequence[Ballot], odd: Sequence[JudgeFacts]) -> list[Row]:
     """The votes of odd judges against the majority of the others."""
     share = {each.judge: 1 - (each.shrunk or 0.0) for each in odd}
     against: set[tuple[str, PairKey]] = {
@@ -144,11 +142,10 @@ def _rows(
             ids=(vote.row,),
             pictures=vote.pair[1:] if vote.first > 0.5 else (vote.pair[2], vote.pair[1]),
             note=f"{vote.judge}, who is against the others in {share[vote.judge]:.0%} of pairs",
+            pairs=(vote.pair,),
         )
         for vote in votes
-        if (vote.judge, vote.pair) in against
-        and vote.first != 0.5
-        and len(data.by_id[vote.row].images) == 2
+        if (vote.judge, vote.pair) in against and vote.first != 0.5
     ]
     order = {each.judge: place for place, each in enumerate(odd)}
     judge_of = {vote.row: vote.judge for vote in votes}

@@ -7,11 +7,12 @@ from typing import Any, ClassVar, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from palate.audit.audited import Audited, folded
+from palate.audit.audited import Audited
 from palate.audit.check import Finding, Row, answer
 from palate.audit.crossfit import FEWEST, FOLDS, foretold
 from palate.audit.looks import TRAITS
 from palate.core.stats import Estimate, cluster_share
+from palate.data.folds import folded
 from palate.data.votes import Vote
 
 Array = NDArray[np.float64]
@@ -109,6 +110,7 @@ class Shortcuts:
                 ids=(votes[at].row,),
                 pictures=_winner_first(votes[at]),
                 note=f"the probe gives this winner {sure[at]:.2f} without looking at what it shows",
+                pairs=(votes[at].pair,),
             )
             for at in order
         ]

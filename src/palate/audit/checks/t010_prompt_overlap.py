@@ -8,9 +8,10 @@ from itertools import pairwise
 from math import ceil
 from typing import ClassVar, final
 
-from palate.audit.audited import Audited, folded
+from palate.audit.audited import Audited
 from palate.audit.check import Finding, Row, answer
 from palate.core.stats import cluster_share
+from palate.data.folds import folded
 
 _Parts = frozenset[str]
 
