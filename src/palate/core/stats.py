@@ -190,9 +190,9 @@ def cluster_share(
         narrower = np.sqrt(count / (count - 1)) / _small_sample(count, confidence)
         worth = count * share * (1 - share) / means.var(ddof=1) * narrower**2
         trials = max(trials, float(worth))
-    low, high = _wilson_ends(share, trials, confidence)
+    low, high = wilson_ends(share, trials, confidence)
     if not trusted:
-        exact = _exact_ends(share, count, confidence)
+        exact = exact_ends(share, count, confidence)
         low, high = min(low, exact[0]), max(high, exact[1])
     return Estimate(
         value=share,
@@ -238,7 +238,7 @@ def wilson(successes: float, trials: int, *, confidence: float = 0.95) -> Estima
         fix="Count again.",
     )
     share = successes / trials
-    low, high = _wilson_ends(share, trials, confidence)
+    low, high = wilson_ends(share, trials, confidence)
     return Estimate(
         value=share,
         low=low,
@@ -250,7 +250,7 @@ def wilson(successes: float, trials: int, *, confidence: float = 0.95) -> Estima
     )
 
 
-def _wilson_ends(share: float, trials: float, confidence: float) -> tuple[float, float]:
+def wilson_ends(share: float, trials: float, confidence: float) -> tuple[float, float]:
     """Wilson's interval (1927); `trials` may be a fraction."""
     z = float(scipy_stats.norm.ppf(0.5 + confidence / 2))
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
@@ -259,7 +259,7 @@ def _wilson_ends(share: float, trials: float, confidence: float) -> tuple[float,
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
-def _exact_ends(share: float, trials: int, confidence: float) -> tuple[float, float]:
+def exact_ends(share: float, trials: int, confidence: float) -> tuple[float, float]:
     """Clopper and Pearson's interval (1934), never too narrow; wins may be fractions (ties)."""
     wins, tail = share * trials, (1 - confidence) / 2
     low = scipy_stats.beta(wins, trials - wins + 1).ppf(tail) if wins > 0 else 0.0

@@ -12,7 +12,7 @@ from typing import Any, Final, final
 
 from palate.core.problems import DataError, StateError, require
 from palate.core.streams import Streams
-from palate.data.comparison import Comparison, compare
+from palate.data.comparison import Comparison, relabelled
 from palate.data.pack import Pack
 from palate.data.snapshot import read_imports, read_rows
 from palate.data.store import Snapshot, digest_rows, write_snapshot
@@ -129,7 +129,7 @@ def undo(snapshot: Path, out: Path) -> Snapshot:
         kind=StateError,
     )
     before: Mapping[str, Sequence[Any]] = note["records"]
-    back = [_again(row, float(before[row.id][1])) if row.id in before else row for row in rows]
+    back = [relabelled(row, float(before[row.id][1])) if row.id in before else row for row in rows]
     require(
         _digest(back) == note["original"],
         got=f"{snapshot}, whose record does not lead back to the original",
@@ -168,20 +168,4 @@ def _digest(rows: Sequence[Comparison]) -> str:
 
 
 def _turned(row: Comparison) -> Comparison:
-    return _again(row, 1 - (row.agreement if row.agreement is not None else 0.5))
-
-
-def _again(row: Comparison, agreement: float) -> Comparison:
-    """The same record with another label."""
-    return compare(
-        prompt=row.prompt,
-        images=row.images,
-        agreement=agreement,
-        judge=row.judge,
-        source=row.source,
-        shown=row.shown,
-        judged_at=row.judged_at,
-        generation=row.generation,
-        origin=row.origin,
-        signature=row.signature,
-    )
+    return relabelled(row, 1 - (row.agreement if row.agreement is not None else 0.5))

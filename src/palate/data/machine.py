@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from palate.core.files import digest_json
 from palate.core.problems import DataError, require
-from palate.data.comparison import Comparison, Source, compare
+from palate.data.comparison import Comparison, Source, relabelled
 from palate.data.pack import Pack
 from palate.data.synthetic import MACHINES, agreement_of
 from palate.data.tuned import Array, tune
@@ -85,7 +85,7 @@ def said_by(groups: Groups, opinions: Opinions, machines: Sequence[Machine], ori
         row = groups[key][0]
         more = -values if _turned(row, key) else values
         rows = [
-            again(
+            relabelled(
                 row,
                 agreement_of(float(value), machine.sharpness),
                 judge=machine.judge,
@@ -123,7 +123,7 @@ def said_tuned(
     for key, first, fold in zip(opinions.keys, tuned.agreement, tuned.fold, strict=True):
         if np.isfinite(first):
             row = groups[key][0]
-            label = again(
+            label = relabelled(
                 row,
                 float(1 - first if _turned(row, key) else first),
                 judge=judge,
@@ -195,28 +195,6 @@ def mean_of(rows: Sequence[Comparison], key: PairKey) -> float | None:
         if row.agreement is not None
     ]
     return sum(said) / len(said) if said else None
-
-
-def again(
-    row: Comparison,
-    agreement: float | None,
-    *,
-    judge: str,
-    source: Source,
-    origin: str,
-    signature: Mapping[str, Any] | None = None,
-) -> Comparison:
-    """The same two pictures, in the same order, with another label."""
-    return compare(
-        prompt=row.prompt,
-        images=row.images,
-        agreement=agreement,
-        judge=judge,
-        source=source,
-        generation=row.generation,
-        origin=origin,
-        signature=signature,
-    )
 
 
 def _source(sources: Collection[Source]) -> Source:

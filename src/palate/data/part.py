@@ -7,19 +7,19 @@ and what those labels are worth where people's can be held against them.
 Read next: `machine.py`, where a machine's labels come from; `labelers.py`, what they are worth.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
 from palate.core.problems import DataError, require
 from palate.core.streams import Streams
-from palate.data.comparison import Comparison
+from palate.data.comparison import Comparison, relabelled
 from palate.data.labelers import people_on, worths_in
 from palate.data.machine import (
+    Groups,
     Machine,
     Told,
-    again,
     by_machine,
     by_people,
     opinions_in,
@@ -101,25 +101,17 @@ def label_part(
         fix="0.25 keeps people's labels on a quarter of the pairs; 1 on all of them.",
     )
     groups, pack = by_pair(read_rows(snapshot)), Pack(snapshot)
-    judged = [key for key, rows in groups.items() if any(map(by_people, rows))]
-    require(
-        bool(judged),
-        got=f"{snapshot} without a pair that people judged",
-        need="people's labels to keep a part of",
-        fix="`palate data show` counts labels by source.",
-        kind=DataError,
-    )
+    judged = _judged(snapshot, groups)
     kept = set(_draw(judged, share, seed))
     machines = [machine] if isinstance(machine, Machine) else list(machine or ())
     origin = f"label-part of {snapshot.name}"
     said, how = said_already(groups), dict[str, Any]()
-    if machines or tuned:
+    if tuned:
         opinions = opinions_of(groups, machines, pack, told) if machines else opinions_in(groups)
-        if tuned:
-            people = people_on(groups, opinions.keys, kept)
-            said, how = said_tuned(groups, opinions, people, seed=seed, origin=origin)
-        else:
-            said = said_by(groups, opinions, machines, origin)
+        people = people_on(groups, opinions.keys, kept)
+        said, how = said_tuned(groups, opinions, people, seed=seed, origin=origin)
+    elif machines:
+        said = said_by(groups, opinions_of(groups, machines, pack, told), machines, origin)
     made = {key: _labels(rows, key in kept, said.get(key, [])) for key, rows in groups.items()}
     worths = worths_in(made, pack)
     note: dict[str, Any] = {
@@ -141,6 +133,19 @@ def label_part(
     return _summary(written, made, worths)
 
 
+def _judged(snapshot: Path, groups: Groups) -> list[PairKey]:
+    """The pairs that people judged."""
+    judged = [key for key, rows in groups.items() if any(map(by_people, rows))]
+    require(
+        bool(judged),
+        got=f"{snapshot} without a pair that people judged",
+        need="people's labels to keep a part of",
+        fix="`palate data show` counts labels by source.",
+        kind=DataError,
+    )
+    return judged
+
+
 def _draw(keys: Sequence[PairKey], share: float, seed: int) -> list[PairKey]:
     """The same part for the same seed, whatever else is in the snapshot's order."""
     streams = Streams(seed)
@@ -156,12 +161,10 @@ def _labels(
     if people or machines:
         return [*people, *machines]
     first = group[0]
-    return [again(first, None, judge="nobody", source="unknown", origin=first.origin)]
+    return [relabelled(first, None, judge="nobody", source="unknown", origin=first.origin)]
 
 
-def _summary(
-    written: Snapshot, groups: Mapping[PairKey, Sequence[Comparison]], worths: tuple[Worth, ...]
-) -> Part:
+def _summary(written: Snapshot, groups: Groups, worths: tuple[Worth, ...]) -> Part:
     people = [key for key, rows in groups.items() if any(map(by_people, rows))]
     machine = [key for key, rows in groups.items() if any(map(by_machine, rows))]
     same = [

@@ -10,12 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats as scipy_stats
 
-from palate.core.stats import (
-    FEWEST_APART,
-    Estimate,
-    _exact_ends,  # pyright: ignore[reportPrivateUsage] - the same intervals, on another share
-    _wilson_ends,  # pyright: ignore[reportPrivateUsage]
-)
+from palate.core.stats import FEWEST_APART, Estimate, exact_ends, wilson_ends
 
 
 def pooled_share(
@@ -48,9 +43,9 @@ def pooled_share(
         variance = count / (count - 1) * float((rest**2).sum()) / sizes.sum() ** 2
         tails = further(count, confidence) ** 2
         trials = max(trials, share * (1 - share) / variance / tails)
-    low, high = _wilson_ends(share, trials, confidence)
+    low, high = wilson_ends(share, trials, confidence)
     if not trusted:
-        exact = _exact_ends(share, max(1, int(trials)), confidence)
+        exact = exact_ends(share, max(1, int(trials)), confidence)
         low, high = min(low, exact[0]), max(high, exact[1])
     return Estimate(
         value=share,
