@@ -37,14 +37,43 @@ def test_judges_of_a_store_and_of_its_snapshot_are_the_same(palate, voted):
     assert [each.code for each in made] == [0, 0], made[0].err
     assert made[0].json == made[1].json
     found = made[0].json
-    assert (found["votes"], found["pairs"], found["judges"]) == (37, 12, 4)
-    assert found["contradictory"]["value"] == pytest.approx(4 / 12)
-    assert found["alpha"]["low"] < found["alpha"]["value"] < found["alpha"]["high"]
+    people, machines = found["people"], found["machines"]
+    assert (people["votes"], people["pairs"], people["judges"]) == (36, 12, 3)
+    assert (machines["votes"], machines["pairs"], machines["judges"]) == (1, 1, 1)
+    assert people["contradictory"]["value"] == pytest.approx(4 / 12)
+    assert people["alpha"]["low"] < people["alpha"]["value"] < people["alpha"]["high"]
     by_judge = {each["judge"]: each for each in found["by_judge"]}
     assert by_judge["cleo"]["agreement"]["value"] == pytest.approx(8 / 12)
     assert by_judge["anna"]["shown_first"]["value"] == pytest.approx(0.5)
     assert by_judge["clip"]["shown_first"] is None
+    assert by_judge["clip"]["compared"] == 1
     assert [each["model"] for each in found["models"]] == ["new", "old"]
+    assert (found["models_by"], sum(each["votes"] for each in found["models"])) == ("people", 72)
+
+
+def test_machines_that_outnumber_people_change_nothing_that_is_said_of_people(palate, tmp_path):
+    """Two people agree forty times of forty, and three scorers always say the opposite."""
+    store = Store(tmp_path / "store")
+    refs = [store.put(np.full((8, 8, 3), shade, np.uint8)) for shade in (10, 200)]
+    said = {"anna": "human", "ben": "human", "clip": "scorer", "pick": "scorer", "hps": "scorer"}
+    store.add(
+        compare(prompt=f"p{n}", images=refs, judge=judge, source=source,
+                agreement=float(source == "human"))
+        for n in range(40)
+        for judge, source in said.items()
+    )  # fmt: skip
+    found = palate("data", "judges", tmp_path / "store", "--json").json
+    assert found["people"]["pairwise_agreement"]["value"] == 1
+    assert found["people"]["expected_flips"]["value"] == 0
+    assert found["machines"]["pairwise_agreement"]["value"] == 1
+    assert "expected_flips" not in found["machines"]
+    agreement = {each["judge"]: each["agreement"]["value"] for each in found["by_judge"]}
+    assert agreement == {"anna": 1, "ben": 1, "clip": 0, "pick": 0, "hps": 0}
+    drawn_in = {each["judge"]: each["shrunk"] for each in found["by_judge"]}
+    assert drawn_in["anna"] > 0.9
+    assert drawn_in["clip"] < 0.1
+    told = palate("data", "judges", tmp_path / "store").out
+    assert "agrees with people" in told
 
 
 def test_judges_are_printed_with_their_intervals(palate, voted):
@@ -71,6 +100,22 @@ def test_a_snapshot_of_one_label_per_pair(palate, voted, tmp_path, by):
     again = palate("data", "aggregate", voted / "frozen", out)
     assert again.code == 5
     assert "exists" in again.err
+
+
+@pytest.mark.parametrize("most", ["-3", "0"])
+def test_fewer_judges_than_one_cannot_be_printed(palate, voted, most):
+    said = palate("data", "judges", voted / "frozen", "--most", most)
+    assert said.code == 2
+    assert f"--most {most}" in said.err
+
+
+def test_labels_of_people_and_of_machines_are_told_one_by_one(palate, voted, tmp_path):
+    made = palate("data", "aggregate", voted / "frozen", tmp_path / "soft")
+    assert made.code == 0, made.err
+    assert "people: 12 of 12 pairs have one label of 36 votes by 3 judges" in " ".join(
+        made.out.split()
+    )
+    assert "1 other labels stay as they were" in " ".join(made.out.split())
 
 
 def test_a_folder_without_votes_is_refused_in_three_parts(palate, voted, tmp_path):

@@ -9,7 +9,7 @@ from palate.core.problems import DataError, MissingExtra
 from palate.core.streams import Streams
 from palate.data.aggregate import aggregate, is_aggregated
 from palate.data.agreement import Ballot, ballots
-from palate.data.comparison import Comparison, compare
+from palate.data.comparison import Comparison, Source, compare
 from palate.data.judges import judges_of
 from palate.data.models import models_of
 from palate.data.pairs import PreferencePairs
@@ -200,6 +200,40 @@ def test_a_judge_is_held_against_the_majority_of_the_others():
     assert found["x"].compared == 1
     assert found["x"].agreement is not None
     assert found["x"].agreement.value == 0.0
+
+
+def said_by(prompt: str, judge: str, source: Source, first: float) -> Vote:
+    return Vote(pair=(prompt, "a", "b"), judge=judge, source=source, first=first,
+                shown_first=None, row=f"{prompt} {judge} {first}")  # fmt: skip
+
+
+def test_a_machine_is_held_against_people_and_people_never_against_machines():
+    """Nobody sides with anna but machines; two nameless votes of three decide on q."""
+    votes = [
+        said_by("p", "anna", "human", 1.0),
+        said_by("p", "ben", "human", 0.0),
+        said_by("p", "cleo", "human", 0.0),
+        *(said_by("p", name, "scorer", 1.0) for name in ("clip", "pick", "hps")),
+        said_by("q", "dora", "human", 0.0),
+        *(said_by("q", "unknown", "human", first) for first in (1.0, 0.9)),
+        said_by("q", "clip", "scorer", 1.0),
+        said_by("r", "clip", "scorer", 1.0),
+    ]
+    found = {each.judge: each for each in judges_of(votes, ballots(votes))}
+    same = {judge: each.agreement and each.agreement.value for judge, each in found.items()}
+    assert same == {
+        "anna": 0.0, "ben": None, "cleo": None, "dora": None, "unknown": None,
+        "clip": 0.5, "pick": 0.0, "hps": 0.0,
+    }  # fmt: skip
+    assert (found["clip"].compared, found["clip"].votes) == (2, 3)
+
+
+def test_without_people_machines_are_held_against_each_other():
+    votes = [said_by("p", name, "vlm", float(name != "odd")) for name in ("odd", "x", "y")]
+    found = {each.judge: each for each in judges_of(votes, ballots(votes))}
+    assert found["odd"].agreement is not None
+    assert (found["odd"].agreement.value, found["odd"].compared) == (0.0, 1)
+    assert found["x"].agreement is None
 
 
 def test_few_pairs_are_drawn_towards_all_judges():

@@ -1,8 +1,10 @@
 """Each judge in numbers: how much they said, how often others say the same, where they look first.
 
-Nobody knows the truth, so a judge is held against the others: on every pair where the others'
-strict votes have a majority, does this judge prefer the same picture? Judges with few such pairs
-are drawn towards the mean of all, as far as judges differ at all.
+Nobody knows the truth, so a judge is held against people: a person against the other people, a
+machine against all of them. On every pair where their strict votes have a majority, does this judge
+prefer the same picture? Machines never count in a majority, however many they are; only where no
+person judged anything is a machine held against the other machines. Judges with few such pairs are
+drawn towards the mean of their kind, as far as its judges differ at all.
 
 Read next: `skill.py`, the same question with a model of the truth behind it.
 """
@@ -15,10 +17,14 @@ import numpy as np
 from scipy import optimize, special
 
 from palate.core.stats import Estimate
-from palate.data.agreement import Ballot, position
+from palate.data.agreement import Ballot, ballots, position
 from palate.data.comparison import Source
 from palate.data.shares import pooled_share
+from palate.data.synthetic import MACHINES
 from palate.data.votes import Vote
+
+# By judge, the pairs they could be held against others on, and whether they agree there.
+Held = dict[str, list[tuple[Ballot, bool]]]
 
 
 @final
@@ -31,10 +37,11 @@ class JudgeFacts:
         source: What kind of judge.
         votes: How many pairs they judged, counting a pair again each time they did.
         ties: How many of these votes prefer neither picture.
-        agreement: How often they prefer what the majority of the others prefers; None where there
-            is no such pair.
+        agreement: How often they prefer what the majority of the other people prefers, or of the
+            other machines where there are no people; None where there is no such pair.
         compared: On how many pairs that was looked at.
-        shrunk: The same, drawn towards the mean of all judges where it rests on few pairs.
+        shrunk: The same, drawn towards the mean of people, or of machines, where it rests on few
+            pairs.
         shown_first: How often they prefer the picture they saw first, or how probable that is of a
             machine that saw both orders; None where no order is known.
     """
@@ -80,22 +87,40 @@ def judges_of(
     by_judge: dict[str, list[Vote]] = {}
     for vote in votes:
         by_judge.setdefault(vote.judge, []).append(vote)
-    held = against_others(judged)
-    prior = _prior([[same for _, same in each] for each in held.values()])
-    found = [
-        _facts(judge, by_judge[judge], held.get(judge, []), prior, confidence)
-        for judge in sorted(by_judge, key=lambda name: (-len(by_judge[name]), name))
+    known, found = both_ways or {}, list[JudgeFacts]()
+    for held in _by_kind(votes, judged):
+        prior = _prior([[same for _, same in each] for each in held.values()])
+        for judge, pairs in held.items():
+            facts = _facts(judge, by_judge[judge], pairs, prior, confidence)
+            first = known.get(judge) if facts.shown_first is None else facts.shown_first
+            found.append(replace(facts, shown_first=first))
+    return sorted(found, key=lambda each: (-each.votes, each.judge))
+
+
+def _by_kind(votes: Sequence[Vote], judged: Sequence[Ballot]) -> list[Held]:
+    """People, each against the others, and machines, each against people; nobody is left out."""
+    names = {vote.judge for vote in votes}
+    machines = {vote.judge for vote in votes if vote.source in MACHINES}
+    if machines == names:
+        held = against_others(judged)
+        return [{name: held.get(name, []) for name in names}]
+    people = [
+        Ballot(
+            pair=each.pair,
+            said={judge: side for judge, side in each.said.items() if judge not in machines},
+        )
+        for each in judged
     ]
-    known = both_ways or {}
+    own, others = against_others(people), against_people(votes)
     return [
-        replace(each, shown_first=known.get(each.judge)) if each.shown_first is None else each
-        for each in found
+        {name: own.get(name, []) for name in names - machines},
+        {name: others.get(name, []) for name in machines},
     ]
 
 
-def against_others(judged: Sequence[Ballot]) -> dict[str, list[tuple[Ballot, bool]]]:
+def against_others(judged: Sequence[Ballot]) -> Held:
     """By judge, each pair on which the others have a strict majority, and whether they agree."""
-    held: dict[str, list[tuple[Ballot, bool]]] = {}
+    held: Held = {}
     for ballot in judged:
         strict = ballot.strict
         for judge, side in strict.items():
@@ -103,6 +128,22 @@ def against_others(judged: Sequence[Ballot]) -> dict[str, list[tuple[Ballot, boo
             lead = 2 * sum(rest) - len(rest)
             if lead != 0:
                 held.setdefault(judge, []).append((ballot, (lead > 0) == (side > 0.5)))
+    return held
+
+
+def against_people(votes: Sequence[Vote]) -> Held:
+    """By machine, each pair on which people have a strict majority, and whether it agrees.
+
+    People without a name count here, each vote by itself: of two equal ones an import keeps one,
+    so that a pair with one dissenter among them has no majority.
+    """
+    by_people = ballots([vote for vote in votes if vote.source not in MACHINES], everyone=True)
+    lead = {each.pair: sum(side - 0.5 for side in each.strict.values()) for each in by_people}
+    held: Held = {}
+    for ballot in ballots([vote for vote in votes if vote.source in MACHINES]):
+        more = lead.get(ballot.pair, 0.0)
+        for judge, side in ballot.strict.items() if more else ():
+            held.setdefault(judge, []).append((ballot, (more > 0) == (side > 0.5)))
     return held
 
 
@@ -129,7 +170,7 @@ def _facts(
 
 
 def _prior(held: Sequence[Sequence[bool]]) -> tuple[float, float]:
-    """Mean agreement of all judges, and how many pairs that mean is worth against a judge's own.
+    """Mean agreement of these judges, and how many pairs that mean is worth against a judge's own.
 
     The most likely beta-binomial with the pooled mean; judges that do not differ give the bound.
     """
