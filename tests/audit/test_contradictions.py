@@ -133,3 +133,46 @@ def test_one_picture_under_two_prompts_closes_no_circle(tmp_path):
 def test_pairs_of_two_pictures_have_no_circles_to_look_for(tmp_path):
     path = snapshot(tmp_path, [row(0, 1), row(1, 0, judge="ben"), row(2, 3, prompt="p")])
     assert asked(Cycles(), path).outcome == "not applicable"
+
+
+def test_machines_do_not_outvote_people_in_a_circle(tmp_path):
+    """People order 0 over 1 over 2; two machines close a circle only by outvoting them."""
+    rows = [row(0, 1), row(1, 2), row(0, 2)]
+    rows += [row(2, 0, judge=name, source="scorer") for name in ("clip", "hps")]
+    found = asked(Cycles(), snapshot(tmp_path, rows))
+    assert (found.outcome, found.rows) == ("passed", ())
+
+
+def test_planted_one_machine_that_runs_in_a_circle_is_named_without_any_people(tmp_path):
+    clip = {"judge": "clip", "source": "scorer"}
+    rows = [row(0, 1, **clip), row(1, 2, **clip), row(2, 0, **clip)]
+    found = asked(Cycles(), snapshot(tmp_path, rows))
+    assert found.outcome == "issue"
+    assert "by clip alone" in found.rows[0].note
+    assert found.figures["circles"] == 0
+
+
+def test_people_say_who_won_where_they_judged_and_machines_elsewhere(tmp_path):
+    machines = [row(1, 0, judge=name, source="scorer") for name in ("clip", "hps")]
+    both = Audited(snapshot(tmp_path / "both", [row(0, 1), *machines]))
+    alone = Audited(snapshot(tmp_path / "alone", machines))
+    (pair,) = both.groups
+    assert both.winner_first(pair) == alone.winner_first(pair)[::-1]
+    assert both.lead(pair) == -alone.lead(pair)
+
+
+def test_evidence_about_one_pair_of_a_ranking_names_that_pair_alone(tmp_path):
+    """Two of three orders make a circle of the pairs, and each ranking of four is about six."""
+    rows = [
+        {**row(0, 1, None), "images": [*order, 3], "ranks": [1, 2, 3, 4], "judge": judge}
+        for judge, order in (("anna", (0, 1, 2)), ("ben", (1, 2, 0)), ("cleo", (2, 0, 1)))
+    ]
+    path = snapshot(tmp_path, rows)
+    data = Audited(path)
+    circle = asked(Cycles(), path).rows[0]
+    assert len(circle.pairs) == 3
+    assert {name for pair in circle.pairs for name in pair[1:]} == set(circle.pictures)
+    for each in asked(ContradictoryLabels(), path).rows:
+        (pair,) = each.pairs
+        assert set(pair[1:]) == set(each.pictures)
+        assert pair in data.groups
