@@ -97,14 +97,23 @@ def test_old_forms_and_plain_pickles_run_nothing_either(tmp_path):
         "half.pth": b"PK\x03\x04" + bytes(40),
         "words.ckpt": b"these are no weights",
     }
+    # One byte short of a number: what dislikes it is a class that is called `error`.
+    forms["short.pt"] = b"\x80\x02G\x00."
     old = io.BytesIO()
     torch.save({"weight": payload}, old, _use_new_zipfile_serialization=False)
     forms["old.pt"] = old.getvalue()
     for name, data in forms.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(WeightsError, match="which was not opened"):
+        with pytest.raises(WeightsError, match="which was not opened") as refused:
             read_pickled_tensors(tmp_path / name)
+        assert not refused.value.got.endswith(": error")
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_checkpoint_that_is_not_there_is_missed_before_a_base(tmp_path, kind):
+    with pytest.raises(WeightsError, match=r"no file .*nowhere\.pt"):
+        convert(tmp_path / "nowhere.pt", tmp_path / "out", kind=kind)
 
 
 def test_the_planted_payloads_would_run_if_anything_ran_them(tmp_path):
@@ -277,9 +286,10 @@ def test_a_safetensors_checkpoint_is_converted_alike(folder, tmp_path):
 
 
 def test_a_missing_base_and_an_unknown_kind_are_said_before_anything_is_read(tmp_path):
+    (tmp_path / "empty.pt").touch()
     for kind in KINDS:
-        with pytest.raises(SettingError, match=r"no --base, and no .* beside gone\.pt"):
-            convert(tmp_path / "gone.pt", tmp_path / "out", kind=kind)
+        with pytest.raises(SettingError, match=r"no --base, and no .* beside empty\.pt"):
+            convert(tmp_path / "empty.pt", tmp_path / "out", kind=kind)
     with pytest.raises(SettingError, match=r"Did you mean hpsv2\?"):
         convert(tmp_path / "gone.pt", tmp_path / "out", kind="hpsv3")
 

@@ -306,7 +306,12 @@ def _disliked(error: Exception) -> str:
     if named:
         return f"it names {named[1]}, which is no tensor and may run"
     lines = str(error).strip().splitlines()
-    return lines[0][:160] if isinstance(error, ValueError) and lines else type(error).__name__
+    if isinstance(error, ValueError) and lines:
+        return lines[0][:160]
+    # Some classes are called no more than `error`: their module says what they are about.
+    kind = type(error)
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    return f"torch's restricted reader makes nothing of it ({name})"
 
 
 def _refuse_packed(path: Path) -> None:

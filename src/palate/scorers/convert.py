@@ -23,7 +23,7 @@ from palate.core.files import (
     write_json,
 )
 from palate.core.hub import fetch
-from palate.core.problems import StateError, require, unknown
+from palate.core.problems import StateError, WeightsError, require, unknown
 from palate.scorers import aesthetic, hps, imagereward, pickscore
 from palate.scorers.clip_folder import (
     CONFIG,
@@ -109,6 +109,13 @@ def convert(
         need="a new folder",
         fix="Choose another name, or remove it first.",
         kind=StateError,
+    )
+    require(
+        source.is_file(),
+        got=f"no file {source}",
+        need="the checkpoint as its authors published it",
+        fix="Check the path; palate does not fetch checkpoints.",
+        kind=WeightsError,
     )
     place = _base_of(source, KINDS[kind], base)
     tensors, told = _read(source)
