@@ -1,5 +1,6 @@
 """`palate label`, from an imported store to labels that a training accepts."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from palate.core.lock import sole_writer
 from palate.data.comparison import compare
 from palate.data.pairs import PreferencePairs
 from palate.data.store import Store
+from palate.label.rubric import open_rubric
 from palate.world import training_pictures
 
 PAIRS = 160
@@ -34,7 +36,8 @@ def labels(store: Path, judge: str | None = None) -> list:
 
 
 def journal(store: Path) -> list[bytes]:
-    (file,) = (store / "asked").glob("*.jsonl")
+    every = (store / "asked").glob("*.jsonl")
+    (file,) = (file for file in every if not file.stem.endswith("-withheld"))
     return file.read_bytes().splitlines()
 
 
@@ -83,6 +86,58 @@ def test_what_it_prints_for_people(palate, store: Path):
     for words in ("labels by vividness", "asked now", "no label: margin", "95 % interval"):
         assert words in answer.out
     assert f"palate data freeze {store}" in answer.out
+    (listed,) = (store / "asked").glob("*-withheld.jsonl")
+    assert f"pairs without a label, and why: {listed}" in answer.out
+
+
+def test_every_pair_without_a_label_is_told_with_its_scores(palate, store: Path):
+    words = ("label", store, "--by", "world:vividness", "--margin", "0.3", "--json")
+    found = palate(*words).json
+    withheld = found["withheld"]
+    assert 0 < len(withheld) == found["none"]["margin"] == 30 - len(labels(store))
+    lines = [json.loads(line) for line in Path(found["withheld_in"]).read_text().splitlines()]
+    assert [
+        {name: each[name] for name in ("prompt", "pictures", "reason")} for each in lines
+    ] == withheld
+    for each in lines:
+        first, second = each["signature"]["scores"]
+        assert abs(first - second) < 0.3
+    labelled = {(row.prompt, *sorted(i.sha256 for i in row.images)) for row in labels(store)}
+    assert not labelled & {(each["prompt"], *each["pictures"]) for each in withheld}
+    assert palate(*words).json["withheld"] == withheld
+
+
+def test_other_pictures_of_a_prompt_are_read_only_where_they_count(
+    palate, store: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+    monkeypatch.setattr("palate.label.fill.pictures_of", lambda rows: asked.append(rows) or {})
+    by = ("--by", "world:vividness", "--by", "world:tidiness", "--limit", "1")
+    assert palate("label", store, "--by", "world", "--limit", "1").code == 0
+    assert palate("label", store, *by, "--together", "majority").code == 0
+    assert not asked
+    assert palate("label", store, *by, "--together", "calibrated").code == 0
+    assert len(asked) == 1
+
+
+def test_a_snapshot_that_cannot_be_written_is_refused_before_labelling(palate, store: Path):
+    (store.parent / "file").touch()
+    for place in (store.parent / "file" / "frozen", Path("/proc/no/frozen")):
+        answer = palate("label", store, "--by", "world", "--freeze", place)
+        assert answer.code == 5
+        assert f"Got   --freeze {place}: " in answer.err
+        assert not labels(store)
+    answer = palate("label", store, "--by", "world", "--freeze", store.parent / "a" / "b", "--json")
+    assert answer.code == 0
+    assert not list(store.parent.glob(".unfinished*"))
+
+
+@pytest.mark.parametrize("words", [(), ("general",), ("faithful",)])
+def test_a_rubric_is_printed_to_be_copied_and_edited(palate, tmp_path: Path, words: tuple[str]):
+    made = palate("label", "rubric", *words)
+    assert made.code == 0
+    (tmp_path / "mine.md").write_text(made.out)
+    assert open_rubric(tmp_path / "mine.md") == open_rubric(*words)
 
 
 @pytest.mark.parametrize("rule", ["majority", "pareto", "calibrated"])
@@ -116,7 +171,8 @@ def test_a_limit_asks_about_the_first_pairs_and_the_next_call_about_the_rest(pal
         (["--by", "own:no-such-run"], 5, "which is no run"),
         (["--by", "world", "--draws", "3"], 2, "Got   --draws with scorer world"),
         (["--by", "world", "--by", "world:vividness"], 2, "no way to ask them together"),
-        (["--by", "world", "--together", "pareto"], 2, "two or more different ones"),
+        (["--by", "world", "--together", "pareto"], 2, "--together pareto of world\nNeed  two"),
+        (["--by", "world", "--by", "world", "--together", "pareto"], 2, "of world, world\nNeed"),
         (["--by", "world", "--by", "own:x", "--together", "pareto"], 2, "palate data aggregate"),
         (["--by", "world", "--sharpness", "0"], 2, "Got   sharpness 0"),
         (["--by", "world", "--sharpness", "x"], 2, "a number or none"),

@@ -45,6 +45,7 @@ def test_small_differences_are_ties_or_no_label_as_told(
     assert [answer.reason for answer in found] == [
         "margin" if agreement is None else "" for agreement in expected
     ]
+    assert [answer.signature["scores"] for answer in found] == [[1, 1.25], [1, 1], [1, 0]]
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
@@ -112,6 +113,26 @@ def test_the_judge_is_named_after_scorer_and_manner_and_nobody_else() -> None:
     assert made[0].judge.startswith("table ")
     assert made[4].judge.endswith("at 1 margin 0.5")
     assert {each.source for each in made} == {"scorer"}
+
+
+def test_settings_that_differ_in_the_last_digit_have_different_names() -> None:
+    scorer = Table({1: 1.0})
+    third, more = 1 / 3, math.nextafter(1 / 3, 1)
+    for setting in ("sharpness", "margin", "indifference"):
+        made = [ScoreLabeler(scorer, **{setting: value}) for value in (third, more, 0.333333)]
+        assert len({each.judge for each in made}) == 3
+        assert made[2].judge.endswith(f"{'at' if setting == 'sharpness' else ''} 0.333333")
+
+
+@pytest.mark.parametrize(
+    ("sharpness", "words"),
+    [(1, "at 1"), (1.0, "at 1"), (10.0, "at 10"), (0.25, "at 0.25"), (1e-7, "at 1e-07")],
+)
+def test_ordinary_numbers_are_named_as_people_write_them(sharpness: float, words: str) -> None:
+    """Names in stores and snapshots that are there stay what they were."""
+    labeler = ScoreLabeler(Table({1: 1.0}), sharpness=sharpness)
+    assert labeler.judge.endswith(f" {words}")
+    assert labeler.identity == ScoreLabeler(Table({1: 1.0}), sharpness=float(sharpness)).identity
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 """A store's pairs, put to a labeler: each once, in one order, and nothing half-done."""
 
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +14,9 @@ import pytest
 from palate.core.problems import DataError, StateError
 from palate.data.comparison import ImageRef, Source, compare
 from palate.data.store import Store
-from palate.data.votes import key_of
+from palate.data.votes import by_pair, key_of
 from palate.label import Answer, Journal, Pictures, Question, Told
-from palate.label.fill import fill, pictures_of
+from palate.label.fill import fill, pictures_of, questions_of
 
 
 def ignore(done: int, total: int) -> None:
@@ -37,11 +42,12 @@ class Bright:
             self.asked.append(question)
             journal.keep(str(question.key), {"asked": True})
             first, second = (float(pictures(image.sha256).mean()) for image in question.images)
+            signature = {"means": [first, second], "identity": self.identity}
             if question.prompt in self.refuse:
-                yield question, Answer(agreement=None, reason="refused")
+                yield question, Answer(agreement=None, reason="refused", signature=signature)
             else:
                 agreement = 0.5 if first == second else float(first > second)
-                yield question, Answer(agreement=agreement, signature={"means": [first, second]})
+                yield question, Answer(agreement=agreement, signature=signature)
 
 
 def kept(store: Store, *shades: int) -> list[ImageRef]:
@@ -130,11 +136,109 @@ def test_pairs_without_a_label_are_counted_and_written_nowhere(store: Store) -> 
 
 
 def test_a_labeler_without_any_label_adds_no_part(store: Store) -> None:
+    """What it withheld is noted all the same, once: asked again, it says nothing new."""
     parts = sorted(path.name for path in (store.folder / "parts").iterdir())
-    filled = fill(store, Bright(frozenset(("one", "two", "three", "four"))), told=ignore)
-    assert (filled.labelled, filled.agree) == (0, None)
-    assert sorted(path.name for path in (store.folder / "parts").iterdir()) == parts
-    assert not store.imports()
+    for _ in range(2):
+        filled = fill(store, Bright(frozenset(("one", "two", "three", "four"))), told=ignore)
+        assert (filled.labelled, filled.agree) == (0, None)
+        assert sorted(path.name for path in (store.folder / "parts").iterdir()) == parts
+        (noted,) = store.imports()
+        assert (noted["read"], noted["kept"], noted["dropped"]) == (9, 0, {"refused": 9})
+
+
+def test_which_pairs_have_no_label_and_why_is_kept(store: Store) -> None:
+    filled = fill(store, Bright(frozenset(("three",))), told=ignore)
+    assert filled.listed.parent == store.folder / "asked"
+    assert filled.listed.name == f"bright-1-{'b' * 12}-withheld.jsonl"
+    lines = [json.loads(line) for line in filled.listed.read_text().splitlines()]
+    keys = {question.key for question in questions_of(by_pair(store.rows()))}
+    expected = {key for key in keys if key[0] == "three"}
+    assert {(each["prompt"], *each["pictures"]) for each in lines} == expected
+    assert {each["reason"] for each in lines} == {"refused"}
+    assert all(len(each["signature"]["means"]) == 2 for each in lines)
+    told = filled.to_json()
+    assert [(each["prompt"], each["reason"]) for each in told["withheld"]] == [
+        ("three", "refused")
+    ] * 6
+    assert told["withheld_in"] == str(filled.listed)
+
+
+def test_a_pair_that_has_a_label_after_all_leaves_the_list(store: Store) -> None:
+    fill(store, Bright(frozenset(("two", "three"))), told=ignore)
+    filled = fill(store, Bright(frozenset(("two",))), told=ignore)
+    assert (filled.before, filled.labelled, len(filled.withheld)) == (2, 6, 1)
+    assert len(filled.listed.read_text().splitlines()) == 1
+    assert fill(store, Bright(), told=ignore).to_json()["withheld_in"] is None
+    assert filled.listed.read_text() == ""
+
+
+def test_a_list_that_was_damaged_is_refused_and_can_be_removed(store: Store) -> None:
+    filled = fill(store, Bright(frozenset(("three",))), told=ignore)
+    whole = filled.listed.read_text()
+    filled.listed.write_text(whole[:-9])
+    with pytest.raises(DataError, match="withheld"):
+        fill(store, Bright(frozenset(("three",))), told=ignore)
+    filled.listed.unlink()
+    fill(store, Bright(frozenset(("three",))), told=ignore)
+    assert filled.listed.read_text() == whole
+
+
+def test_a_limit_comes_to_every_pair_though_some_get_no_label(store: Store) -> None:
+    """The first two pairs get none: they do not stand in the way of the others."""
+    refuse = frozenset(("one", "two"))
+    for _ in range(5):
+        fill(store, Bright(refuse), told=ignore, limit=2)
+    assert len(machines(store)) == 7
+    filled = fill(store, Bright(refuse), told=ignore, limit=1)
+    assert (filled.before, len(filled.listed.read_text().splitlines())) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    "change", [{"source": "vlm"}, {"signature": {"identity": "c" * 64}}, {"judge": "bright 10"}]
+)
+def test_labels_of_a_namesake_are_another_judges(store: Store, change: dict[str, Any]) -> None:
+    """Same name, but another kind of judge, or answers that depend on something else."""
+    first = next(row for row in store.rows() if row.prompt == "two")
+    usual = {"judge": "bright 1", "source": "scorer", "signature": {"identity": "b" * 64}}
+    facts = {"prompt": "two", "images": first.images, "agreement": 0.25}
+    store.add([compare(**facts, **{**usual, **change})])
+    assert fill(store, Bright(), told=ignore, limit=9).before == 0
+    store.add([compare(**facts, **usual)])
+    assert fill(store, Bright(), told=ignore, limit=9).before == 9
+
+
+DIES = """
+import os, signal, sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[2])
+from label.test_fill import Bright, ignore
+from palate.data.store import Store
+from palate.label.fill import fill
+
+Store.note_import = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+fill(Store(Path(sys.argv[1])), Bright(frozenset(("three",))), told=ignore)
+"""
+
+
+def test_labels_that_a_kill_left_without_a_note_are_noted_by_the_next_labeling(
+    store: Store,
+) -> None:
+    """A kill -9 just between the part and its note; the next one may be by another judge."""
+    tests = Path(__file__).parents[1]
+    child = subprocess.run([sys.executable, "-c", DIES, str(store.folder), str(tests)], check=False)
+    assert child.returncode == -signal.SIGKILL
+    assert (len(machines(store)), store.imports()) == (3, [])
+    other = Bright()
+    other.judge, other.identity = "another 1", "d" * 64
+    fill(store, other, told=ignore, limit=1)
+    late, own = store.imports()
+    assert (late["path"], late["read"], late["kept"], late["dropped"]) == (
+        "bright 1", 9, 3, {"refused": 6},
+    )  # fmt: skip
+    assert (late["noted_later"], own["path"], own["kept"]) == (True, "another 1", 1)
+    fill(store, Bright(frozenset(("three",))), told=ignore)
+    assert len(store.imports()) == 2
 
 
 def test_a_labeler_that_breaks_leaves_the_store_as_it_was_and_its_journal(store: Store) -> None:

@@ -91,8 +91,28 @@ def test_calibrated_labels_look_at_pictures_of_other_pairs_too(tmp_path: Path) -
     rule, questions = Calibrated(sharpness=None), every_two(PROMPT, [1, 2])
     (alone,) = answers(Together(scorers=scorers, rule=rule), questions, tmp_path)
     others = {PROMPT: [name(number) for number in (1, 2, 3)], "another prompt": [name(9)]}
-    (beside,) = answers(Together(scorers=scorers, rule=rule, others=others), questions, tmp_path)
+    together = Together(scorers=scorers, rule=rule, others=lambda: others)
+    (beside,) = answers(together, questions, tmp_path)
     assert (alone.agreement, beside.agreement) == (1.0, 0.75)
+
+
+@pytest.mark.parametrize("rule", [Majority(), Pareto()])
+def test_who_compares_no_pictures_asks_for_no_others(tmp_path: Path, rule: Rule) -> None:
+    def others() -> dict[str, list[str]]:
+        pytest.fail("asked for other pictures")
+
+    scorers = (Table({1: 2, 2: 1}), Table({1: 5, 2: 4}))
+    together = Together(scorers=scorers, rule=rule, others=others)
+    (answer,) = answers(together, every_two(PROMPT, [1, 2]), tmp_path)
+    assert answer.agreement == 1.0
+
+
+def test_a_pair_without_a_label_is_signed_too(tmp_path: Path) -> None:
+    scorers = (Table({1: 2, 2: 1, 3: math.nan}), Table({1: 5, 2: 6, 3: 0}))
+    together = Together(scorers=scorers, rule=Majority())
+    split, broken, _ = answers(together, every_two(PROMPT, [1, 2, 3]), tmp_path)
+    assert (split.reason, split.signature["scores"]) == ("split", [[2, 5], [1, 6]])
+    assert (broken.reason, broken.signature["scores"]) == ("not-finite", [[2, 5], ["nan", 0]])
 
 
 def test_a_picture_without_a_finite_score_takes_nothing_from_the_others(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from palate.core.files import digest_json
 from palate.core.problems import SettingError, StateError
@@ -14,7 +15,9 @@ from palate.data.store import Store
 from palate.label import Journal, Question
 from palate.label.fill import fill
 from palate.objectives import OBJECTIVES
-from palate.recipes.own_labels import OwnLabeler, Taught, open_taught
+from palate.recipes.labels import hire
+from palate.recipes.own_labels import OwnLabeler
+from palate.recipes.taught import Taught, open_taught, run_and_step
 from palate.train.cache import View, cut
 from palate.train.loop import train
 from palate.train.run import Run
@@ -30,6 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     run = small_run(micro_model(folder / "model"), snapshot(folder, 8))
     run = run.with_values({"plan.steps": 4, "objective.beta": BETA, "plan.learning_rate": 1e-2})
+    run = run.with_values({"plan.save_every": 2})
     train(run, folder / "run")
     return folder
 
@@ -158,8 +162,11 @@ def test_a_wholly_trained_model_is_asked_against_its_base(
         {"adapter": None, "plan.learning_rate": 1e-4}
     )
     train(run, tmp_path / "whole")
-    fill(store, OwnLabeler(open_taught(tmp_path / "whole"), draws=2), told=ignore)
-    assert len({row.agreement for row in own_rows(store)}) == 8
+    exported = answers(store, open_taught(tmp_path / "whole"))
+    assert len(set(exported.values())) == 8
+    saved = answers(store, open_taught(tmp_path / "whole", step=4))
+    for images, agreement in exported.items():
+        assert saved[images] == pytest.approx(agreement, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -187,8 +194,78 @@ def test_a_folder_that_is_no_finished_run_is_refused(place: Path, tmp_path: Path
     with pytest.raises(StateError, match="which is no run"):
         open_taught(tmp_path)
     shutil.copy(place / "run" / "run.yaml", tmp_path)
-    with pytest.raises(StateError, match=r"palate resume"):
+    with pytest.raises(StateError, match=r"no whole checkpoint in .*palate resume"):
         open_taught(tmp_path)
+
+
+def stopped(place: Path, to: Path) -> Path:
+    """The run as one that stopped after its last checkpoint, before it exported anything."""
+    shutil.copytree(place / "run", to)
+    shutil.rmtree(to / "export")
+    return to
+
+
+def answers(store: Store, taught: Taught) -> dict:
+    labeler = OwnLabeler(taught, draws=2)
+    fill(store, labeler, told=ignore)
+    return {row.images: row.agreement for row in own_rows(store) if row.judge == labeler.judge}
+
+
+def test_a_run_that_stopped_is_asked_at_its_newest_whole_checkpoint(
+    place: Path, store: Store, taught: Taught, tmp_path: Path
+) -> None:
+    """The last checkpoint of a run that then finished says what its export says."""
+    run = stopped(place, tmp_path / "stopped")
+    opened = open_taught(run)
+    assert opened.steps == 4
+    said, exported = answers(store, opened), answers(store, taught)
+    assert len(said) == 8
+    for images, agreement in exported.items():
+        assert said[images] == pytest.approx(agreement, abs=1e-6)
+    row = own_rows(store)[0]
+    assert (row.signature["step"], row.signature["weights"]) == (4, opened.trained)
+    # Damaged, it is passed over for the one before, and nothing in the folder is put right.
+    (weights,) = (run / "checkpoints" / "step-000004").glob("weights*")
+    weights.write_bytes(weights.read_bytes()[:-1])
+    (run / "checkpoints" / ".unfinished-by-a-trainer").mkdir()
+    assert open_taught(run).steps == 2
+    assert (run / "checkpoints" / ".unfinished-by-a-trainer").is_dir()
+    with pytest.raises(StateError, match="no whole checkpoint of step 4"):
+        open_taught(run, step=4)
+
+
+def test_a_checkpoint_is_named_by_its_step_and_is_another_judge(
+    place: Path, store: Store, taught: Taught
+) -> None:
+    hired = hire([f"own:{place / 'run'}@2"], settings={"draws": 2})
+    fill(store, hired.labeler, told=ignore)
+    rows = own_rows(store)
+    assert {row.signature["step"] for row in rows} == {2}
+    later = answers(store, taught)
+    assert all(abs(later[row.images] - row.agreement) > 1e-6 for row in rows)
+    assert len({row.judge for row in own_rows(store)}) == 2
+    with pytest.raises(StateError, match=r"step 3 in .*Need one of the steps that are there: 2, 4"):
+        hire([f"own:{place / 'run'}@3"])
+
+
+def test_a_checkpoint_of_another_model_is_refused(place: Path, tmp_path: Path) -> None:
+    run = stopped(place, tmp_path / "stopped")
+    shutil.copytree(place / "model", tmp_path / "model")
+    weights = tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file({n: t * 2 for n, t in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    settings = (run / "run.yaml").read_text()
+    (run / "run.yaml").write_text(settings.replace(str(place / "model"), str(tmp_path / "model")))
+    with pytest.raises(StateError, match="another model unet than when"):
+        open_taught(run)
+
+
+def test_a_folder_whose_name_ends_like_a_step_is_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "run@2"
+    assert run_and_step(str(folder)) == (tmp_path / "run", 2)
+    folder.mkdir()
+    assert run_and_step(str(folder)) == (folder, None)
+    assert run_and_step(f"{folder}@7") == (folder, 7)
+    assert run_and_step(str(tmp_path / "run@last")) == (tmp_path / "run@last", None)
 
 
 def test_settings_that_make_no_sense_are_refused(taught: Taught) -> None:

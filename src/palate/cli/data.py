@@ -6,6 +6,7 @@ from typing import Any, Literal
 from palate.cli.app import Flag, examples, new_app
 from palate.cli.console import Bar, emit, next_steps, note, say, table
 from palate.cli.flip import flip
+from palate.cli.join import join
 from palate.cli.judges import aggregate, judges
 from palate.cli.part import label_part
 from palate.cli.select import select
@@ -204,6 +205,15 @@ data.command(
         """
         palate data flip my-pairs flipped --share 0.2 --seed 0
         palate data flip --undo flipped as-before
+        """
+    ),
+)
+data.command(
+    join,
+    help_epilogue=examples(
+        """
+        palate data join final doubted answers
+        palate data join all-pairs first-part second-part third-part
         """
     ),
 )

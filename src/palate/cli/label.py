@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, final
 from cyclopts import Parameter
 
 from palate.cli.app import Flag, examples, new_app
-from palate.cli.console import Bar, emit, next_steps, note, say, table
+from palate.cli.console import Bar, emit, next_steps, note, say, show_page, table
 
 if TYPE_CHECKING:
     from palate.data.store import Snapshot
@@ -107,6 +107,7 @@ label = new_app(
             --together pareto
         palate label my-store --by endpoint:MODEL --url http://localhost:8000/v1
         palate label my-store --by own:runs/first
+        palate label rubric > my-rubric.md
         """
     ),
 )
@@ -135,7 +136,8 @@ def ask(
 
     Args:
         store: The store; labels are added, none is changed.
-        by: A scorer such as world or clip:FOLDER, endpoint:MODEL, vision:FOLDER or own:RUN.
+        by: A scorer such as world or clip:FOLDER, endpoint:MODEL, vision:FOLDER, own:RUN or
+            own:RUN@STEP.
         together: How several scorers, each with a --by of its own, make one label.
         limit: Ask about no more pairs than this.
         freeze: Also freeze the store into this new folder.
@@ -156,7 +158,7 @@ def ask(
         together=together,
         settings={**scoring.settings(), **asking.settings()},
         device=device_named(device),
-        others=pictures_of(list(place.rows())),
+        others=lambda: pictures_of(place.rows()),
     )
     try:
         with Bar("asked") as bar:
@@ -178,9 +180,28 @@ def ask(
     _show(store, filled, spent, made)
 
 
+@label.command(
+    help_epilogue=examples(
+        """
+        palate label rubric > my-rubric.md
+        palate label rubric faithful
+        """
+    )
+)
+def rubric(name: Literal["general", "faithful"] = "general", /) -> None:
+    """Print what a vision model is asked, to copy and edit: --rubric takes the edited file.
+
+    Args:
+        name: A rubric that came with palate.
+    """
+    from palate.label.rubric import shipped_text
+
+    show_page(shipped_text(name))
+
+
 def _check(store: Path, limit: int | None, freeze: Path | None) -> None:
     """Refuse what cannot work before anything large is opened."""
-    from palate.core.problems import DataError, StateError, require
+    from palate.core.problems import DataError, require
 
     require(
         not (store / "snapshot.json").is_file(),
@@ -203,13 +224,35 @@ def _check(store: Path, limit: int | None, freeze: Path | None) -> None:
         need="at least one pair",
         fix="Leave it out to ask about all.",
     )
+    if freeze is not None:
+        _check_room(freeze)
+
+
+def _check_room(freeze: Path) -> None:
+    """Refuse a snapshot that could not be written, before hours of labelling and not after."""
+    from tempfile import TemporaryDirectory
+
+    from palate.core.files import UNFINISHED
+    from palate.core.problems import StateError, require
+
     require(
-        freeze is None or not freeze.exists(),
+        not freeze.exists(),
         got=f"--freeze {freeze}, which exists",
         need="a new folder",
         fix="Choose another name, or remove it first.",
         kind=StateError,
     )
+    # The nearest folder that is there: the others are going to be made in it.
+    place = next(each for each in freeze.absolute().parents if each.exists())
+    try:
+        # What the mode says is not enough: disks are mounted read-only, and root may do anything.
+        TemporaryDirectory(dir=place, prefix=UNFINISHED).cleanup()
+    except OSError as error:
+        raise StateError(
+            got=f"--freeze {freeze}: {error}",
+            need="a place that can be written to",
+            fix="Choose another place; nothing was labelled.",
+        ) from error
 
 
 def _show(store: Path, filled: "Filled", spent: "Spent | None", made: "Snapshot | None") -> None:
@@ -221,6 +264,8 @@ def _show(store: Path, filled: "Filled", spent: "Spent | None", made: "Snapshot 
     rows += [(f"  {name}", count) for name, count in filled.labels.items()]
     rows += [(f"  no label: {reason}", count) for reason, count in filled.none.items()]
     table(("", "pairs"), [(name, f"{count:,}") for name, count in rows])
+    if filled.withheld:
+        say(f"pairs without a label, and why: {filled.listed}")
     if filled.agree is not None:
         say(f"prefers what people prefer: {filled.agree}")
     if spent is not None:

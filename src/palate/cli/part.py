@@ -96,13 +96,12 @@ def label_part(
 def _open(words: str, sharpness: float | None, tuned: bool, device: str) -> "Machine":
     """The machine these words name."""
     from palate.cli.named import device_named
-    from palate.core.files import digest_json
     from palate.data.machine import Machine
-    from palate.data.synthetic import manner
+    from palate.data.synthetic import manner, named
     from palate.train.scoring import open_scorer
 
     opened = open_scorer(words, device=device_named(device))
-    judge = f"{opened.name} {digest_json(opened.identity)[:12]}"
+    judge = named(opened.name, opened.identity)
     judge += "" if tuned else f" {manner(sharpness)}"
     return Machine(judge=judge, score=opened.score, sharpness=sharpness)
 

@@ -103,12 +103,12 @@ def _facts(made: "Selection", which: str) -> dict[str, float] | None:
 
 def _machine(words: str, device: str) -> "Machine":
     from palate.cli.named import device_named
-    from palate.core.files import digest_json
     from palate.data.machine import Machine
+    from palate.data.synthetic import named
     from palate.train.scoring import open_scorer
 
     opened = open_scorer(words, device=device_named(device))
-    return Machine(judge=f"{opened.name} {digest_json(opened.identity)[:12]}", score=opened.score)
+    return Machine(judge=named(opened.name, opened.identity), score=opened.score)
 
 
 def _weights(words: str) -> "Weights":

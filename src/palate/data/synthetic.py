@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
+from palate.core.files import digest_json
 from palate.data.comparison import Source
 from palate.data.pairs import Pair, PreferencePairs
 from palate.data.snapshot import read_imports
@@ -65,7 +66,18 @@ def agreement_of(difference: float, sharpness: float | None) -> float:
 
 def manner(sharpness: float | None) -> str:
     """How scores became labels, for a machine's name in the records."""
-    return "hard" if sharpness is None else f"at {sharpness:g}"
+    return "hard" if sharpness is None else f"at {exactly(sharpness)}"
+
+
+def exactly(value: float) -> str:
+    """A number as short as names have it, and with all its digits where fewer are another one."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))
+
+
+def named(machine: str, identity: Any) -> str:
+    """A machine in the records: its name, and the start of a digest of what it answers by."""
+    return f"{machine} {digest_json(identity)[:12]}"
 
 
 def toward(pair: Pair, agreement: float) -> Pair:

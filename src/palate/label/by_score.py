@@ -12,10 +12,10 @@ import palate
 from palate.core.files import digest_json
 from palate.core.problems import require
 from palate.data.comparison import Source
-from palate.data.synthetic import agreement_of, manner
+from palate.data.synthetic import agreement_of, exactly, manner, named
 from palate.label.journal import Journal
 from palate.label.labeler import Answer, Pictures, Question, Told
-from palate.label.scores import ASKS, NOT_FINITE, ask, shown_in
+from palate.label.scores import ASKS, NOT_FINITE, ask, kept, shown_in
 from palate.scorers import Scorer
 
 MARGIN = "margin"
@@ -68,10 +68,15 @@ class Difference:
             return 0.5
         return agreement_of(difference, self.sharpness)
 
+    def numbers(self) -> tuple[float | None, float, float]:
+        """For a digest, in which 1 and 1.0 are the same."""
+        sure = None if self.sharpness is None else float(self.sharpness)
+        return sure, float(self.margin), float(self.indifference)
+
     def words(self) -> str:
         """For a machine's name in the records."""
         limits = {"margin": self.margin, "ties within": self.indifference}
-        told = [f"{name} {value:g}" for name, value in limits.items() if value]
+        told = [f"{name} {exactly(value)}" for name, value in limits.items() if value]
         return " ".join([manner(self.sharpness), *told])
 
 
@@ -103,8 +108,7 @@ class ScoreLabeler:
     @property
     def judge(self) -> str:
         """The scorer's name and digest, and how its scores became labels."""
-        digest = digest_json(self._scorer.identity)[:12]
-        return f"{self._scorer.name} {digest} {self._reading.words()}"
+        return f"{named(self._scorer.name, self._scorer.identity)} {self._reading.words()}"
 
     @property
     def source(self) -> Source:
@@ -114,16 +118,7 @@ class ScoreLabeler:
     @property
     def identity(self) -> str:
         """Digest of the scorer, and of how its scores become labels."""
-        reading = self._reading
-        return digest_json(
-            [
-                "by score",
-                self._scorer.identity,
-                reading.sharpness,
-                reading.margin,
-                reading.indifference,
-            ]
-        )
+        return digest_json(["by score", self._scorer.identity, *self._reading.numbers()])
 
     @property
     def asks(self) -> str:
@@ -141,15 +136,14 @@ class ScoreLabeler:
 
     def _answer(self, first: float, second: float) -> Answer:
         """A score that is not finite says nothing, and nothing is guessed in its place."""
-        if not (math.isfinite(first) and math.isfinite(second)):
-            return Answer(agreement=None, reason=NOT_FINITE)
-        said = self._reading.answer(first - second)
-        if isinstance(said, str):
-            return Answer(agreement=None, reason=said)
+        sound = math.isfinite(first) and math.isfinite(second)
+        said = self._reading.answer(first - second) if sound else NOT_FINITE
         signature = {
             "palate": palate.__version__,
             "identity": self.identity,
             "scorer": self._scorer.name,
-            "scores": [first, second],
+            "scores": [kept(first), kept(second)],
         }
+        if isinstance(said, str):
+            return Answer(agreement=None, reason=said, signature=signature)
         return Answer(agreement=said, signature=signature)

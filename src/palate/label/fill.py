@@ -4,24 +4,28 @@ Every two pictures of a prompt are asked about once, however many records there 
 not again where this judge labelled them before. A killed labeling leaves its journal: the next one
 asks what is left, and adds everything as if nothing had happened.
 
+A pair without a label is not forgotten: `withheld.py` keeps which ones, and why.
+
 Read next: `palate/data/store.py`, what a part is.
 """
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, final
 
-from palate.core.files import digest_json
 from palate.core.problems import DataError, require
 from palate.core.stats import Estimate, cluster_share
-from palate.data.comparison import Comparison, ImageRef, compare
+from palate.data.comparison import Comparison, ImageRef
 from palate.data.store import Store
 from palate.data.synthetic import MACHINES
 from palate.data.votes import PairKey, by_pair
 from palate.label.journal import Journal
-from palate.label.labeler import Answer, Labeler, Question, Told
+from palate.label.labeler import Labeler, Question, Told
+from palate.label.noted import add_labels, by_reason, note_the_unnoted, noted, signed
+from palate.label.withheld import Withheld, place_of, read_withheld, write_withheld
 
 ASKED: Final = "asked"
 _NAME: Final = 32
@@ -39,7 +43,8 @@ class Filled:
         before: How many of them this judge had labelled before.
         asked: How many were put to it now.
         labels: Labels made now, by what they say: `preferred` or `tie`.
-        none: Pairs without a label now, by reason.
+        withheld: Pairs asked about now that got no label, with the reason.
+        listed: Where all pairs that this judge withheld a label from are listed.
         agree: Share of pairs on which this judge and people prefer the same picture, of those
             where both prefer one; None where there are none. Prompts are the independent units.
         seconds: How long it took.
@@ -51,7 +56,8 @@ class Filled:
     before: int
     asked: int
     labels: Mapping[str, int]
-    none: Mapping[str, int]
+    withheld: tuple[Withheld, ...]
+    listed: Path
     agree: Estimate | None
     seconds: float
 
@@ -59,6 +65,11 @@ class Filled:
     def labelled(self) -> int:
         """Labels made now."""
         return sum(self.labels.values())
+
+    @property
+    def none(self) -> Mapping[str, int]:
+        """Pairs without a label now, by reason."""
+        return by_reason(self.withheld)
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -70,6 +81,8 @@ class Filled:
             "asked": self.asked,
             "labels": dict(self.labels),
             "none": dict(self.none),
+            "withheld": [each.asdict() for each in self.withheld],
+            "withheld_in": str(self.listed) if self.withheld else None,
             "agree": None if self.agree is None else self.agree.asdict(),
             "seconds": round(self.seconds, 3),
         }
@@ -80,7 +93,7 @@ def questions_of(groups: Mapping[PairKey, Sequence[Comparison]]) -> list[Questio
     return [_question(key, rows[0]) for key, rows in groups.items()]
 
 
-def pictures_of(rows: Sequence[Comparison]) -> dict[str, list[str]]:
+def pictures_of(rows: Iterable[Comparison]) -> dict[str, list[str]]:
     """Prompt → digests of all its pictures, sorted."""
     found: dict[str, set[str]] = {}
     for row in rows:
@@ -113,28 +126,29 @@ def fill(store: Store, labeler: Labeler, *, told: Told, limit: int | None = None
             fix="Import some first: palate data import.",
             kind=DataError,
         )
-        left = [q for q in questions_of(groups) if not _knows(labeler.judge, groups[q.key])]
+        folder = store.folder / ASKED
+        note_the_unnoted(store, folder, rows)
+        listed = place_of(folder, labeler.judge, labeler.identity)
+        before = read_withheld(listed)
+        left = [q for q in questions_of(groups) if not _knows(labeler, groups[q.key])]
+        # What was withheld comes last, or a limit would ask about the same pairs for ever.
+        left.sort(key=lambda question: question.key in before)
         asked = left[:limit]
-        journal = store.folder / ASKED / f"{labeler.asks[:_NAME]}.jsonl"
-        labels, none = Counter[str](), Counter[str]()
-        made: list[Comparison] = []
-        with Journal(journal) as notes:
-            for question, answer in labeler.label(asked, store.image, notes, told):
-                if answer.agreement is None:
-                    none[answer.reason] += 1
-                    continue
-                made.append(_signed(question, answer, labeler))
-                labels["tie" if answer.agreement == 0.5 else "preferred"] += 1
-        if made:
-            _add(store, labeler, made, none)
+        with Journal(folder / f"{labeler.asks[:_NAME]}.jsonl") as journal:
+            made, withheld = _put(labeler, asked, store, journal, told)
+        now = _now(before, asked, withheld)
+        write_withheld(listed, labeler.judge, now.values())
+        if made or now != before or (withheld and not noted(store, labeler.judge)):
+            add_labels(store, labeler, made, withheld)
         return Filled(
             judge=labeler.judge,
             identity=labeler.identity,
             pairs=len(groups),
             before=len(groups) - len(left),
             asked=len(asked),
-            labels=dict(labels),
-            none=dict(sorted(none.items())),
+            labels=dict(Counter("tie" if row.tie else "preferred" for row in made)),
+            withheld=tuple(withheld),
+            listed=listed,
             agree=agreement_with_people(labeler.judge, by_pair([*rows, *made])),
             seconds=time.monotonic() - started,
         )
@@ -158,6 +172,29 @@ def agreement_with_people(
     return cluster_share(same, prompts) if same else None
 
 
+def _put(
+    labeler: Labeler, asked: Sequence[Question], store: Store, journal: Journal, told: Told
+) -> tuple[list[Comparison], list[Withheld]]:
+    """What a labeler answers: labels, and pairs without one."""
+    made: list[Comparison] = []
+    withheld: list[Withheld] = []
+    for question, answer in labeler.label(asked, store.image, journal, told):
+        if answer.agreement is None:
+            withheld.append(Withheld.of(question, answer))
+        else:
+            made.append(signed(question, answer, labeler))
+    return made, withheld
+
+
+def _now(
+    before: Mapping[PairKey, Withheld], asked: Sequence[Question], withheld: Sequence[Withheld]
+) -> dict[PairKey, Withheld]:
+    """All pairs without a label: those of before that were not asked about again, and the new."""
+    again = {question.key for question in asked}
+    kept = {key: each for key, each in before.items() if key not in again}
+    return kept | {each.pair: each for each in withheld}
+
+
 def _lean(first: str, rows: Iterator[Comparison]) -> float:
     """The sum of votes for the first picture, one half less each: above 0 where it is preferred."""
     total = 0.0
@@ -177,38 +214,11 @@ def _question(key: PairKey, row: Comparison) -> Question:
     return Question(prompt=key[0], images=images, generation=made)
 
 
-def _knows(judge: str, rows: Sequence[Comparison]) -> bool:
-    return any(row.judge == judge and row.labelled for row in rows)
-
-
-def _signed(question: Question, answer: Answer, labeler: Labeler) -> Comparison:
-    """An answer as a record."""
-    return compare(
-        prompt=question.prompt,
-        images=question.images,
-        agreement=answer.agreement,
-        judge=labeler.judge,
-        source=labeler.source,
-        shown=answer.shown,
-        generation=question.generation,
-        origin=f"label {digest_json(question.key)[:12]}",
-        signature=dict(answer.signature),
-    )
-
-
-def _add(
-    store: Store, labeler: Labeler, made: Sequence[Comparison], none: Mapping[str, int]
-) -> None:
-    """Add the labels as one part, and say so where imports are told."""
-    store.add(made)
-    store.note_import(
-        {
-            "source": "label",
-            "path": labeler.judge,
-            "identity": labeler.identity,
-            "read": len(made) + sum(none.values()),
-            "kept": len(made),
-            "ties": sum(row.tie for row in made),
-            "dropped": dict(sorted(none.items())),
-        }
+def _knows(labeler: Labeler, rows: Sequence[Comparison]) -> bool:
+    """Whether this very labeler labelled a pair; its name alone is not proof where more is said."""
+    return any(
+        row.labelled
+        and (row.judge, row.source) == (labeler.judge, labeler.source)
+        and (row.signature or {}).get("identity", labeler.identity) == labeler.identity
+        for row in rows
     )

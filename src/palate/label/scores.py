@@ -84,9 +84,13 @@ def _of(
 
 
 def _entry(scorer: Scorer, shown: Shown, score: float) -> dict[str, Any]:
-    """What is kept of an answer; JSON has no word for what is not finite."""
-    kept = score if math.isfinite(score) else str(score)
-    return {"scorer": scorer.name, "picture": shown[1], "score": kept}
+    """What is kept of an answer."""
+    return {"scorer": scorer.name, "picture": shown[1], "score": kept(score)}
+
+
+def kept(score: float) -> float | str:
+    """A score as JSON holds it, which has no word for what is not finite."""
+    return score if math.isfinite(score) else str(score)
 
 
 def _score(entry: Mapping[str, Any] | None) -> float:

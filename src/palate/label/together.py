@@ -16,9 +16,8 @@ Read next: `palate/data/calibrated.py`, the arithmetic of calibrated rewards.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, final
 
 import numpy as np
@@ -32,16 +31,24 @@ from palate.data.comparison import Source
 from palate.label.by_score import MARGIN, Difference
 from palate.label.journal import Journal
 from palate.label.labeler import Answer, Pictures, Question, Told
-from palate.label.scores import ASKS, NOT_FINITE, Scores, Shown, ask, shown_in
+from palate.label.scores import ASKS, NOT_FINITE, Scores, Shown, ask, kept, shown_in
 from palate.scorers import Scorer
 
 SPLIT, NO_DOMINANCE = "split", "no-dominance"
+Others = Callable[[], Mapping[str, Sequence[str]]]
+"""Tells prompt → digests of all its pictures, once it is asked."""
+
+
+def _nobody() -> Mapping[str, Sequence[str]]:
+    return {}
 
 
 class Rule(Protocol):
     """How what several scorers say becomes one label."""
 
     name: ClassVar[str]
+    compares: ClassVar[bool]
+    """Whether what a picture is worth depends on the other pictures of its prompt."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -69,6 +76,7 @@ class Majority:
     indifference: float = 0.0
 
     name: ClassVar[str] = "majority"
+    compares: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _difference(self.indifference)
@@ -102,6 +110,7 @@ class Pareto:
     indifference: float = 0.0
 
     name: ClassVar[str] = "pareto"
+    compares: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _difference(self.indifference)
@@ -142,6 +151,7 @@ class Calibrated:
     indifference: float = 0.0
 
     name: ClassVar[str] = "calibrated"
+    compares: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         Difference(sharpness=self.sharpness, margin=self.margin, indifference=self.indifference)
@@ -176,8 +186,9 @@ class Together:
     Attributes:
         scorers: Who is asked, each about every picture.
         rule: How one label is made of their scores.
-        others: Prompt → digests of its pictures, those of other pairs too. A calibrated reward
-            depends on all of them, so a signature says how many there were.
+        others: Tells, where the rule compares: prompt → digests of its pictures, those of other
+            pairs too. A calibrated reward depends on all of them, so a signature says how many
+            there were.
 
     Raises:
         SettingError: for fewer than two scorers, or the same one twice.
@@ -185,7 +196,7 @@ class Together:
 
     scorers: tuple[Scorer, ...]
     rule: Rule
-    others: Mapping[str, Sequence[str]] = field(default_factory=lambda: MappingProxyType({}))
+    others: Others = _nobody
 
     def __post_init__(self) -> None:
         require(
@@ -222,7 +233,8 @@ class Together:
     ) -> Iterator[tuple[Question, Answer]]:
         """Answer every question, after every picture was scored by every scorer."""
         asked = dict.fromkeys(question.prompt for question in questions)
-        more = [(prompt, name) for prompt in asked for name in self.others.get(prompt, ())]
+        others = self.others() if self.rule.compares else {}
+        more = [(prompt, name) for prompt in asked for name in others.get(prompt, ())]
         wanted = dict.fromkeys([*shown_in(questions), *more])
         scores = ask(self.scorers, wanted, pictures, journal, told)
         groups: dict[str, list[str]] = {}
@@ -246,21 +258,22 @@ class Together:
         self, question: Question, scores: Scores, worths: Mapping[str, NDArray[np.float64]]
     ) -> Answer:
         first, second = (image.sha256 for image in question.images)
-        if first not in worths or second not in worths:
-            return Answer(agreement=None, reason=NOT_FINITE)
-        said = self.rule.answer(worths[first], worths[second])
-        if isinstance(said, str):
-            return Answer(agreement=None, reason=said)
+        sound = first in worths and second in worths
+        said = self.rule.answer(worths[first], worths[second]) if sound else NOT_FINITE
         shown: list[Shown] = [(question.prompt, first), (question.prompt, second)]
-        signature = {
+        signature: dict[str, Any] = {
             "palate": palate.__version__,
             "identity": self.identity,
             "rule": {"name": self.rule.name, **self.rule.settings},
             "scorers": [scorer.name for scorer in self.scorers],
-            "scores": [list(scores[each]) for each in shown],
-            "worth": [worths[first].tolist(), worths[second].tolist()],
-            "pictures": len(worths),
+            "scores": [[kept(score) for score in scores[each]] for each in shown],
         }
+        if sound:
+            signature["worth"] = [worths[first].tolist(), worths[second].tolist()]
+        if self.rule.compares:
+            signature["pictures"] = len(worths)
+        if isinstance(said, str):
+            return Answer(agreement=None, reason=said, signature=signature)
         return Answer(agreement=said, signature=signature)
 
 

@@ -9,7 +9,6 @@ Read next: `palate/label/labeler.py`, what a labeler does.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, final
 
@@ -19,13 +18,10 @@ from palate.label.by_score import ScoreLabeler
 from palate.label.endpoint import EndpointLabeler
 from palate.label.rubric import open_rubric
 from palate.label.spent import Spent
-from palate.label.together import Calibrated, Majority, Pareto, Rule, Together
+from palate.label.together import Calibrated, Majority, Others, Pareto, Rule, Together
 from palate.label.vision import VisionLabeler
 from palate.train.scoring import open_scorer
 
-# Prompt → digests of its pictures: what calibrated rewards compare a picture with.
-Others = Mapping[str, Sequence[str]]
-_NOBODY: Final[Others] = MappingProxyType({})
 _SCORER_TAKES: Final = frozenset(("sharpness", "margin", "indifference"))
 _VISION_TAKES: Final = frozenset(("rubric", "largest_side", "canary", "allow_orders"))
 _SERVER_TAKES: Final = frozenset(
@@ -83,7 +79,7 @@ def hire(
     together: str | None = None,
     settings: Mapping[str, Any] = MappingProxyType({}),
     device: str = "cpu",
-    others: Others = _NOBODY,
+    others: Others = dict,
 ) -> Hired:
     """The labeler that some words name.
 
@@ -92,12 +88,12 @@ def hire(
         together: How several scorers make one label: a key of `TOGETHER`.
         settings: What was set, by name; what is not in it is the labeler's own default.
         device: Where it computes, if it has a network.
-        others: Prompt → digests of all its pictures, for calibrated rewards.
+        others: Tells prompt → digests of all its pictures; asked for calibrated rewards only.
 
     Raises:
         SettingError: for words that name no labeler, or a setting that it does not have.
         WeightsError: when its folder cannot be used.
-        StateError: when a run that labels has not exported its weights.
+        StateError: when a run that labels has no export and no whole checkpoint.
     """
     if together is not None:
         return Hired(labeler=_company(names, together, settings, device, others))
@@ -120,6 +116,12 @@ def _company(
     """Several scorers that make one label."""
     if together not in TOGETHER:
         raise unknown("together", together, TOGETHER)
+    require(
+        len(set(names)) == len(names) >= 2,
+        got=f"--together {together} of {', '.join(names)}",
+        need="two or more different ones",
+        fix="Name each scorer with a --by of its own, or leave --together out for one's labels.",
+    )
     for name in names:
         require(
             name.partition(":")[0] not in KINDS,
@@ -174,9 +176,11 @@ def _only(settings: Mapping[str, Any], takes: frozenset[str], whose: str) -> Non
 
 
 def _own(run: str, device: str, settings: Mapping[str, Any]) -> Hired:
-    from palate.recipes.own_labels import OwnLabeler, open_taught
+    from palate.recipes.own_labels import OwnLabeler
+    from palate.recipes.taught import open_taught, run_and_step
 
-    taught = open_taught(Path(run).expanduser(), device=device)
+    folder, step = run_and_step(run)
+    taught = open_taught(folder, step=step, device=device)
     return Hired(labeler=OwnLabeler(taught, **settings))
 
 

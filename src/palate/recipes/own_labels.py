@@ -11,115 +11,36 @@ every step, once (`labels.synthetic=self`); here a trained one labels once, and 
 draws is ours. The authors concede that a model that learned from these pairs labels them as it
 learned them: labels of pairs it has not seen are worth more.
 
-Read next: `palate/train/noise.py`, the draws.
+Read next: `taught.py`, how a run's model is opened; `palate/train/noise.py`, the draws.
 """
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Final, final
 
 import torch
 
 import palate
-from palate.backbones import Backbone, load
-from palate.core.files import digest_json, read_json
-from palate.core.problems import SettingError, StateError, require
+from palate.backbones import Backbone
+from palate.core.files import digest_json
+from palate.core.problems import require
 from palate.core.streams import Streams
 from palate.data.comparison import Source
 from palate.data.pairs import Pair
 from palate.data.synthetic import agreement_of
 from palate.label import Answer, Journal, Pictures, Question, Told
-from palate.objectives import OBJECTIVES, Needs
+from palate.objectives import Needs
+from palate.recipes.taught import Taught
 from palate.train.batch import Batch, Batches
 from palate.train.cache import Cache
 from palate.train.denoise import denoise
 from palate.train.noise import Fresh
-from palate.train.place import EXPORT, RECORD, SETTINGS
-from palate.train.run import Run
 
 DRAWS: Final = 8
 AT_ONCE: Final = 16
 LATENTS, NOT_FINITE = "latents", "not-finite"
-# What a method says to the health check if it learns what people reject.
-_REJECTS: Final = "labels-swapped"
 _PURPOSE: Final = "own label "
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taught:
-    """A trained model, ready to be asked what it prefers.
-
-    Attributes:
-        run: The settings it was trained with.
-        backbone: The model with its training on it; its reference is what it started from.
-        steps: Optimizer steps that were taken.
-        cache: Where latents and embeddings are kept.
-    """
-
-    run: Run
-    backbone: Backbone
-    steps: int
-    cache: Path
-
-    @property
-    def beta(self) -> float:
-        """How tightly the reference held it."""
-        return float(self.run.objective.settings["beta"])
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What its margins depend on, besides the draws."""
-        return {
-            "model": dict(self.backbone.digests),
-            "trained": self.backbone.applied,
-            "precision": self.backbone.precision,
-            "pictures": self.run.pictures.resolution or self.backbone.resolution,
-            "noise": self.run.noise.model_dump(mode="json"),
-            "seed": self.run.seed,
-        }
-
-
-def open_taught(folder: Path, *, device: str = "cpu", cache: Path | None = None) -> Taught:
-    """Open a run's exported model.
-
-    Args:
-        folder: The run's folder.
-        device: Where to compute.
-        cache: Where latents and embeddings are kept; where trainings beside this run have them,
-            when left out.
-
-    Raises:
-        SettingError: when its method has no β, judges steps of its own drawing, or learns what
-            people reject.
-        StateError: when the folder is no run, or the run has not exported its weights.
-        WeightsError: when its model cannot be used.
-    """
-    require(
-        (folder / SETTINGS).is_file(),
-        got=f"{folder}, which is no run",
-        need=f"the folder of a run, with {SETTINGS} in it",
-        fix="Check the path; `palate runs` lists the runs.",
-        kind=StateError,
-    )
-    run = Run.from_yaml(folder / SETTINGS)
-    _refuse_others(folder, run)
-    export = folder / EXPORT
-    require(
-        (export / RECORD).is_file(),
-        got=f"{folder}, a run that has not exported its weights",
-        need="a finished run",
-        fix=f"palate resume {folder}",
-        kind=StateError,
-    )
-    return Taught(
-        run=run,
-        backbone=load(run.model, weights=export, device=device, precision=run.plan.precision),
-        steps=int(read_json(export / RECORD)["steps"]),
-        cache=cache or folder.absolute().parent / "cache",
-    )
 
 
 @final
@@ -217,13 +138,6 @@ class OwnLabeler:
 
     def _answer(self, known: Any) -> Answer:
         """The mean of what was said in all draws."""
-        if "refused" in known:
-            return Answer(agreement=None, reason=known["refused"])
-        logits = [0.5 * self._taught.beta * float(margin) for margin in known["margins"]]
-        if not all(map(math.isfinite, logits)):
-            return Answer(agreement=None, reason=NOT_FINITE)
-        sure = 1.0 if self._sharpness is None else self._sharpness
-        mean = math.fsum(agreement_of(logit, sure) for logit in logits) / len(logits)
         signature = {
             "palate": palate.__version__,
             "identity": self.identity,
@@ -231,11 +145,17 @@ class OwnLabeler:
             "method": self._taught.run.objective.name,
             "beta": self._taught.beta,
             "step": self._taught.steps,
-            "weights": self._taught.backbone.applied,
+            "weights": self._taught.trained,
             "draws": self._draws,
-            "levels": list(known["levels"]),
-            "logits": logits,
         }
+        if "refused" in known:
+            return Answer(agreement=None, reason=known["refused"], signature=signature)
+        logits = [0.5 * self._taught.beta * float(margin) for margin in known["margins"]]
+        signature |= {"levels": list(known["levels"]), "logits": [*map(_kept, logits)]}
+        if not all(map(math.isfinite, logits)):
+            return Answer(agreement=None, reason=NOT_FINITE, signature=signature)
+        sure = 1.0 if self._sharpness is None else self._sharpness
+        mean = math.fsum(agreement_of(logit, sure) for logit in logits) / len(logits)
         agreement = mean if self._sharpness is not None else agreement_of(mean - 0.5, None)
         return Answer(agreement=agreement, signature=signature)
 
@@ -245,30 +165,6 @@ class OwnLabeler:
             side = self._taught.run.pictures.resolution or backbone.resolution
             self._cache = Cache(self._taught.cache, backbone, side)
         return self._cache
-
-
-def _refuse_others(folder: Path, run: Run) -> None:
-    """Refuse runs whose model has no implicit preference of noised pictures."""
-    objective = run.objective
-    needs = OBJECTIVES.named(objective.name).needs
-    require(
-        needs.reference and "beta" in objective.settings,
-        got=f"{folder}, a run of {objective.name}, which has no β against a reference",
-        need="a run whose model says how surely it prefers a picture, such as one of dpo",
-        fix="Name another run; `palate methods` says which methods have a β.",
-    )
-    require(
-        run.evidence != "steps",
-        got=f"{folder}, whose β is worth steps of pictures it drew",
-        need="a run on noised or inverted pictures, whose β is worth denoising errors",
-        fix="Train on the pairs themselves, or label with a scorer.",
-    )
-    if _REJECTS in needs.settings.get("health.ignore", ()):
-        raise SettingError(
-            got=f"{folder}, a run of {objective.name}, a model of what people reject",
-            need="a model of what they prefer",
-            fix="Name another run; one of dpo trains the positive half.",
-        )
 
 
 @torch.no_grad()
@@ -298,9 +194,9 @@ def _name(question: Question) -> str:
     return digest_json(question.key)
 
 
-def _kept(margin: float) -> float | str:
+def _kept(value: float) -> float | str:
     """JSON has no word for what is not finite."""
-    return margin if math.isfinite(margin) else str(margin)
+    return value if math.isfinite(value) else str(value)
 
 
 def _silence(text: str) -> None:

@@ -126,6 +126,27 @@ def newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, [f"step {step} damaged ({why}), starting again" for step, why in damaged]
 
 
+def at(folder: Path, step: int | None = None) -> Checkpoint:
+    """The checkpoint of a step, or the newest one that is whole; for reading beside a training.
+
+    Nothing in the folder is put right, as `newest` does: a trainer may be writing to it.
+
+    Raises:
+        StateError: when there is none, or the one asked for is damaged.
+    """
+    there = [path for path in reversed(_finished(folder)) if step in (None, _step(path))]
+    found = next((path for path in there if _wrong(path) is None), None)
+    if found is None:
+        which = "no whole checkpoint" if step is None else f"no whole checkpoint of step {step}"
+        steps = ", ".join(str(_step(path)) for path in _finished(folder))
+        raise StateError(
+            got=f"{which} in {folder}",
+            need=f"one of the steps that are there: {steps}" if steps else "a run that saved one",
+            fix=f"palate resume {folder.parent}",
+        )
+    return _read(found)
+
+
 def states(folder: Path) -> tuple[CheckpointState, ...]:
     """Every checkpoint of a run, by step, with what is wrong with it.
 

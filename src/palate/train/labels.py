@@ -18,7 +18,7 @@ from palate.core.path import Path
 from palate.core.problems import DataError, require
 from palate.core.streams import Streams
 from palate.data.pairs import Pair, PreferencePairs
-from palate.data.synthetic import agreement_of, manner, side_by_side, toward
+from palate.data.synthetic import agreement_of, manner, named, side_by_side, toward
 from palate.objectives import OBJECTIVES
 from palate.scorers import Scorer
 from palate.train.noise import Fresh
@@ -140,7 +140,7 @@ def relabel(
     scorer = scores.open(run.labels.scorer)
     once = [each.pair for each in side_by_side(pairs)]
     said = scores.of(scorer, pairs, once)
-    judge = f"{scorer.name} {digest_json(scorer.identity)[:12]} {manner(run.labels.sharpness)}"
+    judge = f"{named(scorer.name, scorer.identity)} {manner(run.labels.sharpness)}"
     kept: list[Pair] = []
     turned = 0
     for pair in once:
