@@ -56,6 +56,36 @@ def test_planted_a_picture_under_two_prompts_is_found_with_both_rows(tmp_path):
     assert found.figures["pictures_of_several_prompts"] == 1
 
 
+def test_a_reused_picture_concerns_only_the_pairs_it_is_in(tmp_path):
+    ranking = {**row(0, 1, None), "images": [0, 1, 2], "ranks": [1, 2, 3]}
+    found = asked(SamePictureTwice(), snapshot(tmp_path, [ranking, row(0, 3, prompt="a hen")]))
+    (only,) = found.rows
+    (name,) = only.pictures
+    assert len(only.ids) == 2
+    assert len(only.pairs) == 3
+    assert all(name in pair for pair in only.pairs)
+
+
+class Counted(tuple):
+    """Rows that know how often somebody went through all of them."""
+
+    times = 0
+
+    def __iter__(self):
+        Counted.times += 1
+        return super().__iter__()
+
+
+def test_rows_are_not_gone_through_again_for_every_shared_picture(tmp_path):
+    rows = [row(n, n + 1, prompt=words) for n in range(0, 40, 2) for words in ("a hen", "a fox")]
+    data = Audited(snapshot(tmp_path, rows, ORIGINALS))
+    data.rows = Counted(data.rows)
+    Counted.times = 0
+    found = SamePictureTwice().ask(data)
+    assert found.figures["pictures_of_several_prompts"] == 40
+    assert Counted.times < 10
+
+
 def test_different_pictures_pass(tmp_path):
     rows = [row(n, n + 1, prompt=f"p{n}") for n in range(0, 40, 2)]
     path = snapshot(tmp_path, rows, ORIGINALS)

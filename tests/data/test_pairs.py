@@ -171,7 +171,7 @@ def test_the_summary_counts_what_a_reader_should_doubt(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_snapshot_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="Freeze the store"):
+    with pytest.raises(DataError, match="Check the path"):
         PreferencePairs.open(tmp_path)
     Store(tmp_path / "store")
     with pytest.raises(DataError, match=r"snapshot\.json"):

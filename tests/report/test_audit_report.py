@@ -5,6 +5,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -168,3 +169,15 @@ def test_a_saved_page_is_one_file(report, tmp_path):
     path = report.save(tmp_path / "deep" / "audit.html")
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert [each.name for each in path.parent.iterdir()] == ["audit.html"]
+
+
+@pytest.mark.parametrize(
+    ("doubt", "words"),
+    [(0.999, "above 0.99"), (1.0, "above 0.99"), (0.001, "below 0.01"), (0.75, "0.75")],
+)
+def test_no_doubt_is_shown_as_certain(report, doubt, words):
+    """What rounds to one or to nothing is said to be above or below the last two digits."""
+    finding = next(each for each in report.audit.findings if each.rows)
+    rows = (replace(finding.rows[0], doubt=doubt),)
+    found = replace(report.audit, findings=(replace(finding, rows=rows),))
+    assert f"doubt {words}" in replace(report, audit=found).page()

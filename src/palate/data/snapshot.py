@@ -18,8 +18,9 @@ def read_rows(folder: Path) -> list[Comparison]:
     """The rows of a snapshot that is whole.
 
     Raises:
-        DataError: when it is not; the file is named.
+        DataError: when it is not, or there is none; the file is named.
     """
+    _there(folder)
     facts = _load(folder / SNAPSHOT)
     require(
         facts.get("palate_snapshot") == FORMAT,
@@ -41,6 +42,26 @@ def read_rows(folder: Path) -> list[Comparison]:
     return rows
 
 
+def _there(folder: Path) -> None:
+    """Refuse a path that leads to no snapshot at all: freezing again would not mend it."""
+    problems = [
+        (not folder.exists(), f"{folder}, which does not exist"),
+        (not folder.is_dir(), f"{folder}, which is no folder"),
+        (
+            not any((folder / name).exists() for name in (SNAPSHOT, ROWS)),
+            f"no {SNAPSHOT} in {folder}",
+        ),
+    ]
+    for wrong, got in problems:
+        require(
+            not wrong,
+            got=got,
+            need="the folder of a snapshot",
+            fix="Check the path; palate data freeze makes a snapshot of a store.",
+            kind=DataError,
+        )
+
+
 def _misfit(folder: Path) -> str | None:
     """What is missing, cut or changed. Packs by size only: reading a picture checks the rest."""
     files = _load(folder / MANIFEST).get("files", {})
@@ -59,8 +80,9 @@ def read_imports(folder: Path) -> list[dict[str, Any]]:
     """How the rows of a snapshot came to be: the reports of its imports, oldest first.
 
     Raises:
-        DataError: when they cannot be read.
+        DataError: when they cannot be read, or there are none.
     """
+    _there(folder)
     return list(_load(folder / SNAPSHOT).get("imports", []))
 
 
@@ -68,8 +90,9 @@ def verify(folder: Path | str) -> None:
     """Check every byte of a snapshot, pictures included.
 
     Raises:
-        DataError: when something differs; the file is named.
+        DataError: when something differs, or there is none; the file is named.
     """
+    _there(Path(folder))
     wrong = damage(Path(folder))
     if wrong is not None:
         raise refused(Path(folder), wrong)

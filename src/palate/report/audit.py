@@ -168,7 +168,7 @@ class AuditReport:
             "prompt": prompt,
             "note": plain(row.note),
             "judge": "" if record is None else plain(record.judge, most=60),
-            "doubt": "" if row.doubt is None else f"doubt {row.doubt:.2f}",
+            "doubt": "" if row.doubt is None else f"doubt {_in_words(row.doubt)}",
             "sharp": "sharp" if small else "smooth",
             "pictures": [
                 {"source": figures.data_uri(picture, most=320), "tag": tag}
@@ -211,6 +211,12 @@ class AuditReport:
             "run": "none" if evidence.run is None else evidence.run.run,
         }
         return [(name, plain(value)) for name, value in facts.items()]
+
+
+def _in_words(doubt: float) -> str:
+    """A probability in two digits; none is ever certain."""
+    words = f"{doubt:.2f}"
+    return {"1.00": "above 0.99", "0.00": "below 0.01"}.get(words, words)
 
 
 def _urgency(finding: Finding) -> tuple[int, str]:
