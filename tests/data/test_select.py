@@ -12,11 +12,12 @@ from palate.core.problems import DataError, SettingError, StateError
 from palate.data.comparison import compare
 from palate.data.machine import Machine
 from palate.data.part import label_part
-from palate.data.select import SELECTED, Quality, Taste, Weights, length, select, select_by_lot
+from palate.data.select import SELECTED, select, select_by_lot
 from palate.data.snapshot import read_imports, read_rows, verify
 from palate.data.spread import FLOOR, by_words, entropy, pick
 from palate.data.store import Store
 from palate.data.synthetic import drawn_at_random
+from palate.data.taste import Quality, Taste, Weights, length
 
 WORDS = ("red", "blue", "green", "small", "large", "round", "old", "new", "tall", "flat")
 

@@ -10,11 +10,11 @@ With a scorer the margin is how far it sets the two pictures apart, whichever it
 is looked at, so that a random part of labelled pairs stays one. Without a scorer the margin is how
 clear the labels are, and a labelled part is no random one any more.
 
-Read next: `spread.py`, distances between texts and the greedy order.
+Read next: `taste.py`, by what; `spread.py`, distances between texts and the greedy order.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -27,65 +27,13 @@ from palate.data.comparison import Comparison
 from palate.data.machine import Groups, Machine, Told, mean_of, opinions_of
 from palate.data.pack import Pack
 from palate.data.snapshot import read_imports, read_rows
-from palate.data.spread import FLOOR, NEIGHBOUR, WORDS, Array, Texts, entropy, pick
+from palate.data.spread import FLOOR, NEIGHBOUR, Array, entropy, pick
 from palate.data.store import Snapshot, digest_rows, write_snapshot
 from palate.data.synthetic import LABELLED_PART
+from palate.data.taste import Taste
 from palate.data.votes import PairKey, by_pair
 
 SELECTED: Final = "selected"
-# Prompts of this many words are neither cut by CLIP's 77 tokens nor a bare noun: ours.
-FEWEST_WORDS, MOST_WORDS = 5, 40
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """What each component counts. FiFA's own weights were not found; equal ones are ours.
-
-    Attributes:
-        margin: Of one standard deviation of the margin, over all pairs.
-        quality: Of one standard deviation of the prompt's quality.
-        diversity: Of the logarithm of the distance to the third nearest prompt already taken.
-    """
-
-    margin: float = 1.0
-    quality: float = 1.0
-    diversity: float = 1.0
-
-    def __post_init__(self) -> None:
-        values = (self.margin, self.quality, self.diversity)
-        require(
-            all(np.isfinite(value) and value >= 0 for value in values) and any(values),
-            got=f"weights {self}",
-            need="finite numbers of at least 0, not all 0",
-            fix="For instance margin=1,quality=0.5,diversity=1.",
-        )
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quality:
-    """How good a prompt is.
-
-    Attributes:
-        name: What the record calls it.
-        of: Prompts → a number each, higher is better; NaN where it does not know.
-    """
-
-    name: str
-    of: Callable[[Sequence[str]], Array]
-
-
-def length(prompts: Sequence[str]) -> Array:
-    """1 from 5 to 40 words, less in proportion below, and falling to 0 at 80.
-
-    It says nothing of what a prompt means: only that one word, or a wall of them, is a poor one.
-    """
-    words = np.array([len(prompt.split()) for prompt in prompts], np.float64)
-    return np.clip(np.minimum(words / FEWEST_WORDS, 2 - words / MOST_WORDS), 0.0, 1.0)
-
-
-LENGTH: Final = Quality(name="length in words", of=length)
 
 
 @final
@@ -128,24 +76,6 @@ class Selection:
     lot: Figures | None = None
 
 
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taste:
-    """By what pairs are chosen.
-
-    Attributes:
-        machine: Whose scores give the margin; None takes it from the labels.
-        quality: How good a prompt is.
-        weights: What each component counts.
-        texts: How prompts become vectors.
-    """
-
-    machine: Machine | None = None
-    quality: Quality = LENGTH
-    weights: Weights = field(default_factory=Weights)
-    texts: Texts = WORDS
-
-
 def select(
     snapshot: Path, out: Path, *, keep: float, taste: Taste, told: Told | None = None
 ) -> Selection:
@@ -167,33 +97,18 @@ def select(
     """
     rows, groups, pack = _open(snapshot)
     count = _count(keep, len(groups))
-    keys, prompts = tuple(groups), list(dict.fromkeys(key[0] for key in groups))
-    at = {prompt: index for index, prompt in enumerate(prompts)}
-    place = np.array([at[key[0]] for key in keys], np.int64)
-    margin = _margin(groups, taste.machine, pack, told)
-    quality = np.asarray(taste.quality.of(prompts), np.float64)[place]
-    worth = taste.weights.margin * _scaled(margin) + taste.weights.quality * _scaled(quality)
-    known = np.isfinite(worth)
+    offer = _offered(groups, taste, pack, told)
+    known = np.isfinite(offer.worth)
     _enough(count, int(known.sum()), len(groups))
-    vectors = taste.texts.embed(prompts)
     taken = pick(
-        np.where(known, worth, -np.inf),
-        place,
-        vectors,
+        np.where(known, offer.worth, -np.inf),
+        offer.place,
+        offer.vectors,
         count=count,
         diversity=taste.weights.diversity,
     )
-    lot = _drawn(keys, count, 0)
-
-    def figures(which: Sequence[int]) -> Figures:
-        here = list(which)
-        return Figures(
-            margin=float(np.nanmean(margin[here])),
-            quality=float(np.nanmean(quality[here])),
-            entropy=entropy(place[here], vectors),
-            prompts=len(set(place[here].tolist())),
-        )
-
+    keys = tuple(groups)
+    chosen, lot = offer.figures(taken), offer.figures(_drawn(keys, count, 0))
     about = {
         "by": "margin, quality and diversity",
         "margin": "clarity of the labels" if taste.machine is None else taste.machine.judge,
@@ -203,8 +118,8 @@ def select(
         "neighbour": NEIGHBOUR,
         "floor": FLOOR,
         "unknown": int((~known).sum()),
-        "chosen": asdict(figures(taken)),
-        "by lot": asdict(figures(lot)),
+        "chosen": asdict(chosen),
+        "by lot": asdict(lot),
     }
     kept = [keys[index] for index in taken]
     made = _write(snapshot, out, rows, groups, kept, pack, about, reads=taste.machine is None)
@@ -213,8 +128,8 @@ def select(
         pairs=count,
         of=len(groups),
         unknown=int((~known).sum()),
-        chosen=figures(taken),
-        lot=figures(lot),
+        chosen=chosen,
+        lot=lot,
     )
 
 
@@ -234,6 +149,51 @@ def select_by_lot(snapshot: Path, out: Path, *, keep: float, seed: int) -> Selec
     about = {"by": "lot", "seed": seed}
     made = _write(snapshot, out, rows, groups, kept, pack, about, reads=False)
     return Selection(snapshot=made, pairs=count, of=len(groups))
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Offer:
+    """What is known of the pairs there are, [n] each; NaN where it is not known.
+
+    Attributes:
+        worth: What a pair is worth by itself.
+        margin: How far its pictures are set apart.
+        quality: How good its prompt is.
+        place: Which of the texts is its prompt.
+        vectors: [m, d] the texts' vectors.
+    """
+
+    worth: Array
+    margin: Array
+    quality: Array
+    place: NDArray[np.int64]
+    vectors: Any
+
+    def figures(self, which: Sequence[int]) -> Figures:
+        """What these pairs are like."""
+        here = list(which)
+        return Figures(
+            margin=float(np.nanmean(self.margin[here])),
+            quality=float(np.nanmean(self.quality[here])),
+            entropy=entropy(self.place[here], self.vectors),
+            prompts=len(set(self.place[here].tolist())),
+        )
+
+
+def _offered(groups: Groups, taste: Taste, pack: Pack, told: Told | None) -> _Offer:
+    prompts = list(dict.fromkeys(key[0] for key in groups))
+    at = {prompt: index for index, prompt in enumerate(prompts)}
+    place = np.array([at[key[0]] for key in groups], np.int64)
+    margin = _margin(groups, taste.machine, pack, told)
+    quality = np.asarray(taste.quality.of(prompts), np.float64)[place]
+    return _Offer(
+        worth=taste.weights.margin * _scaled(margin) + taste.weights.quality * _scaled(quality),
+        margin=margin,
+        quality=quality,
+        place=place,
+        vectors=taste.texts.embed(prompts),
+    )
 
 
 def _open(snapshot: Path) -> tuple[list[Comparison], dict[PairKey, list[Comparison]], Pack]:

@@ -74,18 +74,18 @@ def pick(
     Returns:
         Their indices, in the order they were taken. Of equals, the first.
     """
-    texts = vectors.shape[0]
-    near = np.full((texts, NEIGHBOUR), np.inf)
+    near = np.full((NEIGHBOUR, vectors.shape[0]), np.inf)
     open_, taken = worth.copy(), list[int]()
+    spread = np.zeros(vectors.shape[0])
     for _ in range(count):
-        spread = np.zeros(texts)
-        if taken:
-            spread = np.log(near[:, min(len(taken), NEIGHBOUR) - 1])
         best = int(np.argmax(open_ + diversity * spread[place]))
         taken.append(best)
         open_[best] = -np.inf
-        fresh = _shares(vectors, place[best])[:, None]
-        near = np.sort(np.concatenate([near, fresh], axis=1), axis=1)[:, :NEIGHBOUR]
+        fresh = _shares(vectors, place[best])
+        # Each row keeps the smaller one, and hands the larger one on.
+        for row in near:
+            row[:], fresh = np.minimum(row, fresh), np.maximum(row, fresh)
+        spread = np.log(near[min(len(taken), NEIGHBOUR) - 1])
     return taken
 
 
@@ -99,10 +99,10 @@ def entropy(place: NDArray[np.int64], vectors: Any) -> float:
     if len(place) < 2:
         return 0.0
     which, counts = np.unique(place, return_counts=True)
-    nearest = min(NEIGHBOUR, len(place) - 1)
+    nearest, mine = min(NEIGHBOUR, len(place) - 1), vectors[which]
     total = 0.0
-    for text, count in zip(which, counts, strict=True):
-        shares = np.repeat(_shares(vectors[which], int(np.searchsorted(which, text))), counts)
+    for text, count in enumerate(counts):
+        shares = np.repeat(_shares(mine, text), counts)
         # The item itself is one of those at distance zero.
         total += count * float(np.log(np.partition(shares, nearest)[nearest]))
     return total / len(place)
