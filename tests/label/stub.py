@@ -167,6 +167,7 @@ class Stub:
     heard: list[Said] = field(default_factory=list)
     served: list[int] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __enter__(self) -> "Stub":
@@ -187,6 +188,7 @@ class Stub:
                     stub.requests[said.key] += 1
                     stub.heard.append(said)
                     stub.keys.append(self.headers.get("Authorization", ""))
+                    stub.headers.append(dict(self.headers))
                     turn = Turn(stub, self, said, len(stub.heard))
                 # Nobody may listen any more.
                 with suppress(OSError):
@@ -330,8 +332,9 @@ def _many(turn: Turn) -> None:
     turn.reply(f'\n {{ "answer" : " {turn.said.honest().lower()} " }} \n')
 
 
-def _another_later(turn: Turn) -> None:
-    turn.reply('{"answer": "A"}', model=MODEL if turn.number == 1 else f"{MODEL}-20261101")
+def _later(model: str) -> Behaviour:
+    """The first answer is by the right model, the next by another."""
+    return lambda turn: turn.reply('{"answer": "A"}', model=MODEL if turn.number == 1 else model)
 
 
 CALL = [{"id": "1", "type": "function", "function": {"name": "choose", "arguments": '{"a": 1}'}}]
@@ -406,9 +409,9 @@ BEHAVIOURS: dict[str, tuple[Behaviour, float | str]] = {
         _content(json.dumps({"answer": "A", "reason": "because " * 10_000})),
         "too-long",
     ),
-    "another model": (_content('{"answer": "A"}', model="other-vl"), "model-changed"),
-    "a larger sister": (_content('{"answer": "A"}', model=f"{MODEL}-mini"), "model-changed"),
-    "another model later": (_another_later, "model-changed"),
+    "another model later": (_later("other-vl"), "model-changed"),
+    "a larger sister later": (_later(f"{MODEL}-mini"), "model-changed"),
+    "a dated one later": (_later(f"{MODEL}-20261101"), "model-changed"),
     "always first": (lambda turn: turn.answer("A"), "contradiction"),
     "always second": (lambda turn: turn.answer("B"), "contradiction"),
     "tokens of another text": (

@@ -214,15 +214,16 @@ def test_what_is_no_reply_is_told_apart_from_what_is_no_answer():
 @pytest.mark.parametrize(
     ("asked", "reported", "same"),
     [
-        ("gpt-4o", "gpt-4o-2024-08-06", True),
+        ("gpt-4o", "gpt-4o-2024-08-06", False),
         ("gpt-4o", "gpt-4o-mini", False),
         ("gpt-4o", "gpt-4o-mini-2024-07-18", False),
         ("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-7B-Instruct", True),
         ("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2.5-vl-7b-instruct", True),
         ("Qwen/Qwen2.5-VL-7B-Instruct", "Other/Qwen2.5-VL-7B-Instruct", False),
         ("Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct", False),
+        ("qwen2.5-vl-7b-instruct", "Other/Qwen2.5-VL-7B-Instruct", False),
         ("m", "", False),
     ],
 )
-def test_a_dated_name_is_the_same_model_and_a_sister_is_not(asked, reported, same):
+def test_a_model_is_the_one_that_was_named_and_no_dated_one_nor_a_sister(asked, reported, same):
     assert same_model(asked, reported) is same

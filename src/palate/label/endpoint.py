@@ -9,6 +9,7 @@ Read next: `asking.py`, the questions; `server.py`, the bounds; `vision.py`, the
 network.
 """
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,12 +19,13 @@ from typing import Final, final
 from palate.core.files import digest_json
 from palate.core.problems import require
 from palate.data.comparison import Source
+from palate.label.address import check_key_stays_secret, plain_key, plain_url
 from palate.label.asking import FORM
 from palate.label.chat import Manners, Terms
 from palate.label.journal import Journal
 from palate.label.labeler import Answer, Pictures, Question, Told
 from palate.label.rubric import Rubric, open_rubric
-from palate.label.server import Bounds, client_package, plain_url
+from palate.label.server import Bounds, client_package
 from palate.label.spent import Spent
 from palate.label.work import Meter, Work
 
@@ -53,6 +55,7 @@ class EndpointLabeler:
         rubric: Rubric | str | Path = "general",
         key: str | None = None,
         key_from: str = KEY_FROM,
+        key_in_plain: bool = False,
         at_once: int = 4,
         retries: int = 3,
         timeout: float = 60.0,
@@ -69,15 +72,16 @@ class EndpointLabeler:
         """Get ready to ask; nothing is sent yet.
 
         Args:
-            model: Its name, as the server knows it.
+            model: Its name, as the server reports it with every answer.
             url: The server's address, which often ends in `/v1`.
             rubric: A rubric, the name of a shipped one, or a file.
             key: For servers that want one; None takes it from the environment. Never recorded.
             key_from: The variable of the environment that holds it, if it is set.
+            key_in_plain: Whether it may cross a public network by http, for all to read.
             at_once: Pairs asked about at one time.
-            retries: How often a failed request is made again.
+            retries: How often a failed request is made again, at most 20 times.
             timeout: Seconds for one request as a whole.
-            pause: Seconds before the first retry; doubled each time.
+            pause: Seconds before the first retry; doubled each time, up to 8.
             largest_side: Of the pictures that are sent; None sends them as they are.
             probabilities: See `Manners`, as for those that follow.
             structured: Whether a JSON schema is sent along.
@@ -98,20 +102,14 @@ class EndpointLabeler:
             need="the name by which the server knows it",
             fix="Write endpoint:NAME; GET /models on the server lists the names.",
         )
-        prices = None
-        if price_in is not None or price_out is not None:
-            prices = (price_in or 0.0, price_out or 0.0)
-            require(
-                min(prices) >= 0,
-                got=f"prices {prices}",
-                need="prices of at least 0, for a million tokens",
-                fix="Leave them out where asking costs nothing.",
-            )
+        prices = _prices(price_in, price_out)
+        address, secret = plain_url(url), plain_key(key or os.environ.get(key_from))
+        check_key_stays_secret(address, secret, in_plain=key_in_plain)
         client_package()
         terms = Terms(
             model=model.strip(),
-            url=plain_url(url),
-            key=key or os.environ.get(key_from) or None,
+            url=address,
+            key=secret,
             rubric=rubric if isinstance(rubric, Rubric) else open_rubric(rubric),
             bounds=Bounds(timeout=timeout, retries=retries, pause=pause),
             manners=Manners(
@@ -158,3 +156,17 @@ class EndpointLabeler:
         finally:
             work.stop()
             thread.join()
+
+
+def _prices(price_in: float | None, price_out: float | None) -> tuple[float, float] | None:
+    """Prices for a million tokens read and written; None where neither is known."""
+    if price_in is None and price_out is None:
+        return None
+    prices = (price_in or 0.0, price_out or 0.0)
+    require(
+        min(prices) >= 0 and all(map(math.isfinite, prices)),
+        got=f"prices {prices}",
+        need="finite prices of at least 0, for a million tokens",
+        fix="Leave them out where asking costs nothing.",
+    )
+    return prices

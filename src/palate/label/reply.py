@@ -27,7 +27,6 @@ LONGEST_CONTENT: Final = 4_000
 _KEPT: Final = 500
 _MOST_TOKENS: Final = 1_000
 _START: Final = re.compile(r'"answer"\s*:\s*"[ \t]*')
-_DATED: Final = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8}|\d{4})")
 _FINISHED: Final = {
     "content_filter": "refused",
     "tool_calls": "tool-call",
@@ -109,17 +108,13 @@ def strict_json(text: str) -> Any:
 
 
 def same_model(asked: str, reported: str) -> bool:
-    """Whether a server's name for its model means the one asked for.
+    """Whether a server's name for its model is the one that was asked for.
 
-    The same name, with or without the owner before it, and with or without a date behind it.
+    The owner before it may be left out by the server. A date behind it makes another name: the
+    model that is served under the plain one may be another tomorrow.
     """
     wanted, found = asked.strip().casefold(), reported.strip().casefold()
-    if "/" not in found or "/" not in wanted:
-        wanted, found = wanted.rpartition("/")[2], found.rpartition("/")[2]
-    if not found.startswith(wanted):
-        return False
-    rest = found[len(wanted) :]
-    return not rest or _DATED.fullmatch(rest) is not None
+    return found in {wanted, wanted.rpartition("/")[2]}
 
 
 def _heard(choices: Sequence[Mapping[str, Any]], rubric: Rubric) -> Heard:

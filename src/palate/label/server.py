@@ -6,35 +6,32 @@ compressed bodies are not asked for and not read; a request as a whole, however 
 ends with its time-out. What may pass (too many requests, an error of the server, a broken
 connection) is tried again a few times; what will not is said at once.
 
-Read next: `endpoint.py`, which asks it about pictures.
+It is told nothing but the question and its key. The protocol is OpenAI's, their client is not used:
+it sends headers, accounts and keys that it finds in the environment, which are none of this
+server's business. Every header is ours, and no proxy of the environment is taken.
+
+Read next: `guard.py`, which looks at what comes back; `endpoint.py`, which asks about pictures.
 """
 
 import asyncio
+import math
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, final
-from urllib.parse import urlsplit
 
+import palate
 from palate.core.problems import MissingExtra, SettingError, require
+from palate.label.guard import CHUNK, LARGEST_BODY, SAID, Refused, guard
 from palate.label.reply import NoReply
 
-LARGEST_BODY: Final = 262_144
-_CHUNK: Final = 16_384
-_SAID: Final = 2_000
 _LONGEST_PAUSE: Final = 8.0
+_MOST_RETRIES: Final = 20
 # These say that no request of this kind will ever be answered.
 _HOPELESS: Final = {401, 403, 404, 405}
 _PASSING: Final = {408, 425, 429}
-
-
-class _Refused(Exception):  # noqa: N818 - what the server said before its body was read
-    """A status that is no success, or a body that will not be read."""
-
-    def __init__(self, status: int, reason: str, detail: str, after: float | None = None) -> None:
-        self.status, self.reason, self.detail, self.after = status, reason, detail, after
-        super().__init__(f"{status} {reason} {detail}")
+# Of what went wrong before the server heard of a request. Whatever else failed may be on a bill.
+_UNREACHED: Final = {"ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol"}
 
 
 @final
@@ -44,8 +41,8 @@ class Bounds:
 
     Attributes:
         timeout: Seconds for one request as a whole.
-        retries: How often a request is made again.
-        pause: Seconds before the first retry; doubled each time.
+        retries: How often a request is made again, at most 20 times.
+        pause: Seconds before the first retry; doubled each time, up to 8.
         patience: The longest wait that a server may ask for, in seconds.
     """
 
@@ -55,12 +52,18 @@ class Bounds:
     patience: float = 60.0
 
     def __post_init__(self) -> None:
+        waits = (self.timeout, self.pause, self.patience)
         require(
-            self.timeout > 0 and self.retries >= 0 and self.pause >= 0 and self.patience >= 0,
-            got=f"timeout={self.timeout}, retries={self.retries}, pause={self.pause}, "
-            f"patience={self.patience}",
-            need="a timeout above 0, and nothing below 0",
-            fix="Leave them out for 60 seconds and three retries.",
+            self.timeout > 0 and min(waits) >= 0 and all(map(math.isfinite, waits)),
+            got=f"timeout={self.timeout}, pause={self.pause}, patience={self.patience}",
+            need="seconds: a timeout above 0, and nothing below 0",
+            fix="Leave them out for 60, one half and 60.",
+        )
+        require(
+            0 <= self.retries <= _MOST_RETRIES,
+            got=f"retries={self.retries}",
+            need=f"0 to {_MOST_RETRIES}",
+            fix="Leave it out for three; what still failed is asked again by the next run.",
         )
 
 
@@ -73,34 +76,38 @@ class Server:
         key: Sent to this address and to nobody else; never recorded.
         bounds: How long and how often it is asked.
         retried: Called once for every retry.
+        uncounted: Called once for every request that failed though it may have to be paid for.
 
     Raises:
         MissingExtra: without the client.
     """
 
     def __init__(
-        self, *, url: str, key: str | None, bounds: Bounds, retried: Callable[[], None]
+        self,
+        *,
+        url: str,
+        key: str | None,
+        bounds: Bounds,
+        retried: Callable[[], None],
+        uncounted: Callable[[], None],
     ) -> None:
-        openai = client_package()
-        self._url, self._key, self._bounds, self._retried = url, key, bounds, retried
-        # Our own clock ends a request; the client's is only there if that should fail.
-        slack = 2 * bounds.timeout
-        self._client = openai.AsyncOpenAI(
-            base_url=url,
-            api_key=key or "none",
-            max_retries=0,
-            timeout=slack,
-            default_headers={"Accept-Encoding": "identity"},
-            http_client=openai.DefaultAsyncHttpxClient(
-                follow_redirects=False, timeout=slack, event_hooks={"response": [_guard]}
-            ),
+        httpx = client_package()
+        self._url, self._key, self._bounds = url, key, bounds
+        self._retried, self._uncounted = retried, uncounted
+        self._client = httpx.AsyncClient(
+            follow_redirects=False,
+            # Else the key and the pictures go to whatever proxy the environment names.
+            trust_env=False,
+            verify=_certificates(url),
+            # Our own clock ends a request; the client's is only there if that should fail.
+            timeout=2 * bounds.timeout,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=256),
+            event_hooks={"request": [self._sign], "response": [guard]},
         )
-        # Names of accounts are read from the environment, and are none of this server's business.
-        self._client.organization = self._client.project = None
 
     async def close(self) -> None:
         """Let go of the connections."""
-        await self._client.close()
+        await self._client.aclose()
 
     async def body(self, request: Mapping[str, Any]) -> bytes:
         """The body that answers a chat request, after as many retries as the bounds allow.
@@ -113,8 +120,13 @@ class Server:
         for left in range(self._bounds.retries, -1, -1):
             try:
                 return await self._once(request)
-            except _Refused as refusal:
+            except Refused as refusal:
                 error = refusal
+            except asyncio.CancelledError:
+                self._uncounted()
+                raise
+            if error.worked:
+                self._uncounted()
             self._hopeless(error)
             wait = pause if error.after is None else error.after
             passing = error.status in _PASSING or error.status >= 500 or error.status == 0
@@ -122,36 +134,53 @@ class Server:
                 raise NoReply(error.reason, self._clean(error.detail))
             self._retried()
             await asyncio.sleep(wait)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, max(pause, _LONGEST_PAUSE))
         raise AssertionError("the loop above returns or raises")
 
     async def _once(self, request: Mapping[str, Any]) -> bytes:
         """One attempt; everything that can go wrong becomes a refusal. Status 0 is none at all."""
-        chat = self._client.chat.completions.with_streaming_response
         body = bytearray()
         try:
             async with (
                 asyncio.timeout(self._bounds.timeout),
-                chat.create(**request) as response,
+                self._client.stream(
+                    "POST", f"{self._url}/chat/completions", json=dict(request)
+                ) as response,
             ):
-                async for chunk in response.iter_bytes(_CHUNK):
+                async for chunk in response.aiter_raw(CHUNK):
                     body += chunk
                     if len(body) > LARGEST_BODY:
-                        raise _Refused(200, "too-large", f"more than {LARGEST_BODY} bytes")
+                        said = f"more than {LARGEST_BODY} bytes"
+                        raise Refused(200, "too-large", said, worked=True)
         except TimeoutError:
             seconds = f"{self._bounds.timeout:g} seconds"
-            raise _Refused(0, "time-out", f"no whole answer within {seconds}") from None
-        except _Refused:
+            detail = f"no whole answer within {seconds}"
+            raise Refused(0, "time-out", detail, worked=True) from None
+        except Refused:
             raise
         # The client has an error of its own for each library it may stand on.
         except Exception as error:
-            if isinstance(error.__cause__, _Refused):
-                raise error.__cause__ from None
-            why = error.__cause__ or error
-            raise _Refused(0, "connection", f"{type(why).__name__}: {why}"[:_SAID]) from None
+            name = type(error).__name__
+            heard, detail = name not in _UNREACHED, f"{name}: {error}"[:SAID]
+            raise Refused(0, "connection", detail, worked=heard) from None
         return bytes(body)
 
-    def _hopeless(self, error: _Refused) -> None:
+    async def _sign(self, request: Any) -> None:
+        """Leave a request no header but ours, whatever the client added."""
+        kept = ("Content-Length", "Transfer-Encoding")
+        length = {name: request.headers[name] for name in kept if name in request.headers}
+        ours = {
+            "Host": request.url.netloc.decode("ascii"),
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": f"palate/{palate.__version__}",
+            **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+        }
+        request.headers.clear()
+        request.headers.update({**ours, **length})
+
+    def _hopeless(self, error: Refused) -> None:
         fixes = {
             401: "Give the key in the environment; see docs/vision-labels.md.",
             403: "Give a key that may use this model; see docs/vision-labels.md.",
@@ -169,85 +198,29 @@ class Server:
         return text.replace(self._key, "…") if self._key else text
 
 
-def plain_url(url: str) -> str:
-    """An address of a server, checked.
+def _certificates(url: str) -> ssl.SSLContext:
+    """Whom to believe: what the system and SSL_CERT_FILE name, and what comes with the client."""
+    if not url.startswith("https:"):
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    import certifi
 
-    Raises:
-        SettingError: when it is no web address, or holds a password, a query or a fragment.
-    """
-    try:
-        parts = urlsplit(url.strip())
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        parts, good = urlsplit(""), False
-    shown = "an address with a password" if parts.password or parts.username else f"url={url!r}"
-    require(
-        good and not (parts.username or parts.password or parts.query or parts.fragment),
-        got=shown,
-        need="an address such as http://localhost:8000/v1, without name, password, ? and #",
-        fix="Put a key into the environment instead; see docs/vision-labels.md.",
-    )
-    return url.strip().rstrip("/")
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 def client_package() -> Any:
-    """The OpenAI client.
+    """The client that speaks HTTP.
 
     Raises:
         MissingExtra: when it is not installed.
     """
     try:
-        import openai
+        import httpx
     except ImportError as error:
         raise MissingExtra(
-            got="no openai package",
+            got="no httpx package",
             need="it to ask a vision model behind an endpoint",
             fix="Install it: pip install 'palate[vlm]'.",
         ) from error
-    return openai
-
-
-async def _guard(response: Any) -> None:
-    """Look at a response's head, and let its body be read only if it can be an answer."""
-    headers, status = response.headers, int(response.status_code)
-    if 300 <= status < 400:
-        raise _Refused(status, "redirect", f"to {headers.get('location', 'nowhere')[:200]}")
-    if status != 200:
-        word = "rate-limited" if status == 429 else "refused-request"
-        reason = "server-error" if status >= 500 or status == 408 else word
-        raise _Refused(status, reason, await _beginning(response), _wait(headers))
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise _Refused(status, "not-json", f"content of type {kind[:100] or 'none'}")
-    coded = headers.get("content-encoding", "identity").strip().lower()
-    if coded not in {"", "identity"}:
-        raise _Refused(status, "not-json", f"content coded as {coded[:100]}")
-    length = headers.get("content-length", "0")
-    if not length.isdecimal() or int(length[:12]) > LARGEST_BODY:
-        raise _Refused(status, "too-large", f"a length of {length[:20]} bytes")
-
-
-async def _beginning(response: Any) -> str:
-    """The first words of an error's body."""
-    said = bytearray()
-    async for chunk in response.aiter_raw(_CHUNK):
-        said += chunk
-        if len(said) >= _SAID:
-            break
-    text = said[:_SAID].decode("utf-8", "replace")
-    return f"status {response.status_code}: {' '.join(text.split())}"
-
-
-def _wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait, or None."""
-    said = headers.get("retry-after", "").strip()
-    if not said:
-        return None
-    try:
-        seconds = float(said)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return max(seconds, 0.0) if seconds == seconds else None
+    return httpx

@@ -19,7 +19,8 @@ class Spent:
         failed: Requests that were given up.
         tokens_in: Tokens read by the server, by its own count.
         tokens_out: Tokens written.
-        uncounted: Answers that came without a count.
+        uncounted: Answers that came without a count, and requests that failed though the server may
+            have worked on them: the bill may say more than is said here.
         seconds: From the first request to the last answer.
         money: In the currency of the prices; None where no price was given.
     """

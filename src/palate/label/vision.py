@@ -3,19 +3,18 @@
 The probability of each answer comes from the model itself, so there is no junk, no refusal and no
 cost but time. Orders, canary and what makes a contradiction are those of `asking.py`.
 
-Read next: `asking.py`.
+Read next: `talk.py`, one pair; `asking.py`, what is asked.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palate.core.files import digest_json
 from palate.data.comparison import Source
-from palate.data.orders import orders_in
 from palate.label.asking import (
     BEGUN,
     EMPTY,
@@ -24,9 +23,7 @@ from palate.label.asking import (
     Heard,
     heard_from,
     key_of,
-    next_asked,
     unheard,
-    verdict,
     weigh,
     wording,
 )
@@ -34,6 +31,7 @@ from palate.label.journal import Journal
 from palate.label.labeler import Answer, Pictures, Question, Told
 from palate.label.pixels import fitted, grey_like
 from palate.label.rubric import Rubric, open_rubric
+from palate.label.talk import Talk
 
 
 class Chooser(Protocol):
@@ -113,20 +111,26 @@ class VisionLabeler:
             yield question, answer
 
     def _one(self, question: Question, pictures: Pictures, journal: Journal) -> Answer:
-        orders = orders_in(question.prompt)
-        signature = self._signature(orders)
-        if orders and not self._allow:
-            return Answer(agreement=None, reason="injected", signature=signature)
-        heard: dict[str, Heard] = {}
-        while asked := next_asked(question, heard, canary=self._canary):
+        judge = {
+            "identity": self.identity,
+            "model": self._vision.name,
+            "weights": self._vision.identity,
+        }
+        talk = Talk.begin(
+            question,
+            judge=judge,
+            rubric=self.rubric,
+            canary=self._canary,
+            allow_orders=self._allow,
+        )
+        while asked := talk.next():
             key = key_of(question, asked)
             known = journal.known(key)
             if known is None:
-                said = self._ask(question, asked, pictures)
-                journal.keep(key, said.asdict())
-                known = said.asdict()
-            heard[asked.step] = heard_from(known)
-        return verdict(question, heard, signature, canary=self._canary)
+                known = self._ask(question, asked, pictures).asdict()
+                journal.keep(key, known)
+            talk.hear(asked, heard_from(known))
+        return talk.answer()
 
     def _ask(self, question: Question, asked: Asked, pictures: Pictures) -> Heard:
         words = wording(self.rubric, question, asked)
@@ -142,15 +146,3 @@ class VisionLabeler:
         if weighed is None:
             return unheard("junk", **raw)
         return Heard(place=weighed[0], first=weighed[1], reason="", raw=raw)
-
-    def _signature(self, orders: Sequence[str]) -> Mapping[str, Any]:
-        rubric = self.rubric
-        return {
-            "identity": self.identity,
-            "model": self._vision.name,
-            "weights": self._vision.identity,
-            "rubric": {"name": rubric.name, "version": rubric.version, "digest": rubric.digest},
-            "form": FORM,
-            "canary": self._canary,
-            "orders": list(orders),
-        }

@@ -3,7 +3,7 @@
 The loop has its own thread because a labeler is an ordinary iterator, which may be used where
 another loop runs already (a notebook).
 
-Read next: `server.py`, the bounds of a single request.
+Read next: `talk.py`, one pair; `server.py`, the bounds of a single request.
 """
 
 import asyncio
@@ -12,28 +12,17 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import final
 
-from palate.core.problems import StateError, require
-from palate.data.orders import orders_in
-from palate.label.asking import (
-    FORM,
-    Asked,
-    Heard,
-    heard_from,
-    key_of,
-    next_asked,
-    unheard,
-    verdict,
-)
+from palate.core.problems import SettingError, StateError, require
+from palate.label.asking import Asked, Heard, heard_from, key_of, unheard
 from palate.label.chat import Terms, request
 from palate.label.journal import Journal
 from palate.label.labeler import Answer, Pictures, Question
-from palate.label.reply import NoReply, read_reply, same_model
+from palate.label.reply import NoReply, Reply, read_reply, same_model
 from palate.label.server import Server
 from palate.label.spent import Spent
-
-_SERVED: Final = "served model"
+from palate.label.talk import Talk
 
 
 @final
@@ -71,6 +60,16 @@ class Meter:
     def again(self) -> None:
         """Count a retry."""
         self.retried += 1
+
+    def lost(self) -> None:
+        """Count a request that failed, and may have to be paid for."""
+        self.uncounted += 1
+
+    def count(self, reply: Reply) -> None:
+        """Count what a reply cost, whatever is made of it."""
+        self.tokens_in += reply.tokens_in or 0
+        self.tokens_out += reply.tokens_out or 0
+        self.uncounted += reply.tokens_in is None or reply.tokens_out is None
 
 
 @final
@@ -118,9 +117,16 @@ class Work:
         if self._stopped.is_set():
             return
         terms = self.terms
-        server = Server(url=terms.url, key=terms.key, bounds=terms.bounds, retried=self.meter.again)
+        meter = self.meter
+        server = Server(
+            url=terms.url,
+            key=terms.key,
+            bounds=terms.bounds,
+            retried=meter.again,
+            uncounted=meter.lost,
+        )
         waiting = iter(self.questions)
-        started = time.monotonic() - self.meter.seconds
+        started = time.monotonic() - meter.seconds
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(terms.manners.at_once, len(self.questions))):
@@ -136,23 +142,17 @@ class Work:
 
     async def _one(self, question: Question, server: Server) -> Answer:
         """Ask about one pair until a label, or that there is none, is certain."""
-        manners, rubric = self.terms.manners, self.terms.rubric
-        orders = orders_in(question.prompt)
-        signature = {
-            "identity": self.identity,
-            "model": self.terms.model,
-            "url": self.terms.url,
-            "rubric": {"name": rubric.name, "version": rubric.version, "digest": rubric.digest},
-            "form": FORM,
-            "canary": manners.canary,
-            "orders": orders,
-        }
-        if orders and not manners.allow_orders:
-            return Answer(agreement=None, reason="injected", signature=signature)
-        heard: dict[str, Heard] = {}
-        while asked := next_asked(question, heard, canary=manners.canary):
-            heard[asked.step] = await self._hear(question, asked, server)
-        return verdict(question, heard, signature, canary=manners.canary)
+        terms = self.terms
+        talk = Talk.begin(
+            question,
+            judge={"identity": self.identity, "model": terms.model, "url": terms.url},
+            rubric=terms.rubric,
+            canary=terms.manners.canary,
+            allow_orders=terms.manners.allow_orders,
+        )
+        while asked := talk.next():
+            talk.hear(asked, await self._hear(question, asked, server))
+        return talk.answer()
 
     async def _hear(self, question: Question, asked: Asked, server: Server) -> Heard:
         """One answer: remembered, or asked for and kept."""
@@ -177,19 +177,17 @@ class Work:
 
         Raises:
             NoReply: when the server failed, or another model answered.
+            SettingError: when no other than another model answered so far.
         """
         body = await server.body(request(self.terms, question, asked, self.pictures))
-        reply = read_reply(body, self.terms.rubric)
-        meter, known = self.meter, self.journal.known(_SERVED)
-        served = reply.model if known is None else str(known["model"])
-        if not same_model(self.terms.model, reply.model) or reply.model != served:
-            raise NoReply("model-changed", f"{reply.model} answered, not {served}")
-        if known is None:
-            self.journal.keep(_SERVED, {"model": reply.model})
-        meter.answered += 1
-        meter.tokens_in += reply.tokens_in or 0
-        meter.tokens_out += reply.tokens_out or 0
-        meter.uncounted += reply.tokens_in is None or reply.tokens_out is None
+        try:
+            reply = read_reply(body, self.terms.rubric)
+        except NoReply:
+            self.meter.lost()
+            raise
+        self.meter.count(reply)
+        self._check_model(reply.model)
+        self.meter.answered += 1
         raw = {
             **reply.heard.raw,
             "shown": list(asked.shown),
@@ -199,13 +197,31 @@ class Work:
         heard = reply.heard
         return Heard(place=heard.place, first=heard.first, reason=heard.reason, raw=raw)
 
+    def _check_model(self, found: str) -> None:
+        """One judge is one model: what another one answers is no answer of this judge."""
+        asked = self.terms.model
+        if same_model(asked, found):
+            return
+        require(
+            self.meter.answered > 0,
+            got=f"answers by {found} from {self.terms.url}, where {asked} was asked",
+            need="the name of the model that answers, which names the judge",
+            fix=f"Write endpoint:{found}, a judge of its own; what {asked} answered before stays.",
+            kind=SettingError,
+        )
+        raise NoReply("model-changed", f"{found} answered, not {asked}")
+
     def _give_up(self, failure: NoReply) -> None:
+        changed = failure.reason == "model-changed"
         count = self.meter.in_a_row
         require(
             count < self.terms.manners.give_up_after,
             got=f"{count} failures in a row from {self.terms.url}; the last one: {failure}",
             need="a server that answers",
-            fix="Look at the server, then run the same command again: nothing answered is lost.",
+            fix="Write endpoint: and the name of the model that answers now, which makes another "
+            "judge of it; or bring the one before back. Nothing answered is lost."
+            if changed
+            else "Look at the server, then run the same command again: nothing answered is lost.",
             kind=StateError,
         )
 
