@@ -1,5 +1,7 @@
 """`palate data select`: best pairs beside as many drawn by lot."""
 
+import pytest
+
 from palate.data.snapshot import read_imports
 
 
@@ -34,6 +36,29 @@ def test_a_file_may_say_how_good_a_prompt_is(palate, snapshot, tmp_path):
     assert made.code == 0, made.err
     assert made.json["unknown"] > 0
     assert read_imports(out)[-1]["selected"]["quality"] == "asked.csv"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (bytes(range(256)) * 400, "no UTF-8 text"),
+        (b"prompt,quality\n" + b"a fox," + b"x" * 90_000 + b"\n", "could not convert"),
+        (b"prompt,quality\na fox," + b"9" * 200_000 + b"\n", "field larger"),
+        (b"words,quality\na fox,1\n", "no column 'prompt'"),
+        (b"prompt,quality\na fox\n", "cannot be read"),
+    ],
+    ids=["bytes", "no number", "huge", "no column", "short row"],
+)
+def test_a_file_that_is_no_list_of_prompts_is_refused_in_few_words(
+    palate, snapshot, tmp_path, content, said
+):
+    file = tmp_path / "junk.csv"
+    file.write_bytes(content)
+    words = ("data", "select", snapshot, tmp_path / "out", "--keep", "3", "--quality", file)
+    made = palate(*words)
+    assert made.code == 2
+    assert said in made.err
+    assert len(made.err) < 600
 
 
 def test_wrong_words_are_refused_before_anything_is_read(palate, snapshot, tmp_path):

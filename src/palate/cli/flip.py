@@ -1,6 +1,7 @@
 """`palate data flip`: labels turned round on purpose, and back."""
 
 from pathlib import Path
+from typing import Any
 
 from palate.cli.app import Flag
 from palate.cli.console import emit, next_steps, say
@@ -30,23 +31,7 @@ def flip(
         undo: Turn the labels of a snapshot made by this command back.
         json: Print JSON and nothing else.
     """
-    from palate.data import flips
-
-    if undo:
-        back = flips.undo(snapshot, out)
-        facts = {"path": back.path, "digest": back.digest, "flipped": 0}
-        text = f"{out}: the labels as they were, digest {back.digest[:12]}"
-    else:
-        made = flips.flip(snapshot, out, share=share, seed=seed)
-        facts = {
-            "path": made.snapshot.path,
-            "digest": made.snapshot.digest,
-            "flipped": made.flipped,
-            "strict": made.strict,
-            "mirrored": made.mirrored,
-            "several": made.several,
-        }
-        text = f"{out}: {made.flipped:,} of {made.strict:,} labels turned round"
+    facts, text = _back(snapshot, out) if undo else _turned(snapshot, out, share, seed)
     if json:
         emit(facts)
         return
@@ -58,6 +43,31 @@ def flip(
         f"palate train --model shipped --data {out} --out runs/flipped",
         *(() if undo else (f"palate data flip --undo {out} AS-BEFORE",)),
     )
+
+
+def _turned(snapshot: Path, out: Path, share: float, seed: int) -> tuple[dict[str, Any], str]:
+    """Turn labels round: what was made, for JSON and in words."""
+    from palate.data.flips import flip as turn
+
+    made = turn(snapshot, out, share=share, seed=seed)
+    facts = {
+        "path": made.snapshot.path,
+        "digest": made.snapshot.digest,
+        "flipped": made.flipped,
+        "strict": made.strict,
+        "mirrored": made.mirrored,
+        "several": made.several,
+    }
+    return facts, f"{out}: {made.flipped:,} of {made.strict:,} labels turned round"
+
+
+def _back(snapshot: Path, out: Path) -> tuple[dict[str, Any], str]:
+    """Turn them back: the same of that."""
+    from palate.data.flips import undo
+
+    back = undo(snapshot, out)
+    facts = {"path": back.path, "digest": back.digest, "flipped": 0}
+    return facts, f"{out}: the labels as they were, digest {back.digest[:12]}"
 
 
 _LEFT = {

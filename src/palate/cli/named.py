@@ -10,7 +10,9 @@ from palate.backbones import Backbone, Mixture, load
 from palate.backbones.opposed import Opposed
 from palate.backbones.sample import Sampler
 from palate.core.problems import DataError, SettingError, StateError, require
+from palate.data.machine import Machine
 from palate.data.pairs import PreferencePairs
+from palate.data.synthetic import manner, named
 from palate.scorers.scorer import Scorer
 from palate.train.prompts import apart
 from palate.train.run import Run
@@ -185,6 +187,25 @@ def scorers_of(names: list[str]) -> list[Scorer]:
     """
     explained = {"world": [f"world:{part}" for part in ("fidelity", *TASTE_PARTS)]}
     return [open_scorer(each) for name in names for each in (name, *explained.get(name, ()))]
+
+
+def machine_named(
+    words: str, device: str, *, sharpness: float | None = 1.0, signed: bool = False
+) -> Machine:
+    """The scorer that these words name, as one who labels pairs.
+
+    Args:
+        words: As `open_scorer` takes them.
+        device: Where it computes: auto, cpu, cuda or mps.
+        sharpness: What differences of its scores are multiplied by; None gives hard labels.
+        signed: Whether its name in the records says so.
+
+    Raises:
+        SettingError: for a name that is no scorer of finished pictures.
+    """
+    opened = open_scorer(words, device=device_named(device))
+    judge = named(opened.name, opened.identity) + (f" {manner(sharpness)}" if signed else "")
+    return Machine(judge=judge, score=opened.score, sharpness=sharpness)
 
 
 def device_named(name: str) -> str:

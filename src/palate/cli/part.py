@@ -2,13 +2,14 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from palate.cli.app import Flag
 from palate.cli.console import Bar, emit, next_steps, say
+from palate.core.problems import require
 
 if TYPE_CHECKING:
-    from palate.data.machine import Machine
+    from palate.data.part import Part
     from palate.data.worth import Worth
 
 FIT = "fit"
@@ -45,7 +46,7 @@ def label_part(
         device: Where the scorer computes: auto, cpu, cuda or mps.
         json: Print JSON and nothing else.
     """
-    from palate.core.problems import require
+    from palate.cli.named import machine_named
     from palate.data.part import label_part as make
 
     require(
@@ -54,31 +55,38 @@ def label_part(
         need="a number above 0, none or fit",
         fix="Use 1 for the scores' own unit, none for hard labels, fit to tune on people's labels.",
     )
-    fixed = None if isinstance(sharpness, str) else sharpness
-    machines = [_open(words, fixed, sharpness == FIT, device) for words in scorer or ()]
+    tuned, fixed = sharpness == FIT, None if isinstance(sharpness, str) else sharpness
+    machines = [
+        machine_named(words, device, sharpness=fixed, signed=not tuned) for words in scorer or ()
+    ]
     with Bar("pictures scored") as bar:
         part = make(
-            snapshot,
-            out,
-            share=share,
-            seed=seed,
-            machine=machines,
-            tuned=sharpness == FIT,
-            told=bar.at,
+            snapshot, out, share=share, seed=seed, machine=machines, tuned=tuned, told=bar.at
         )
     if json:
-        emit(
-            {
-                "path": part.snapshot.path,
-                "digest": part.snapshot.digest,
-                "pairs": part.pairs,
-                "people": part.people,
-                "machine": part.machine,
-                "agree": part.agree,
-                "labelers": [each.asdict() for each in part.worths],
-            }
-        )
+        emit(_facts(part))
         return
+    _tell(out, part)
+    next_steps(
+        f"palate data show {out}",
+        f"palate train --model shipped --data {out} --method dedpo --out runs/dedpo",
+    )
+
+
+def _facts(part: "Part") -> dict[str, Any]:
+    return {
+        "path": part.snapshot.path,
+        "digest": part.snapshot.digest,
+        "pairs": part.pairs,
+        "people": part.people,
+        "machine": part.machine,
+        "agree": part.agree,
+        "labelers": [each.asdict() for each in part.worths],
+    }
+
+
+def _tell(out: Path, part: "Part") -> None:
+    """What was made, in a few lines."""
     say(
         f"{out}: {part.pairs:,} pairs, {part.people:,} with people's labels, "
         f"{part.machine:,} with a machine's"
@@ -86,27 +94,10 @@ def label_part(
     if part.agree is not None:
         say(f"where both preferred a picture, it is the same one in {100 * part.agree:.0f} %")
     for worth in part.worths:
-        _tell(worth)
-    next_steps(
-        f"palate data show {out}",
-        f"palate train --model shipped --data {out} --method dedpo --out runs/dedpo",
-    )
+        _tell_worth(worth)
 
 
-def _open(words: str, sharpness: float | None, tuned: bool, device: str) -> "Machine":
-    """The machine these words name."""
-    from palate.cli.named import device_named
-    from palate.data.machine import Machine
-    from palate.data.synthetic import manner, named
-    from palate.train.scoring import open_scorer
-
-    opened = open_scorer(words, device=device_named(device))
-    judge = named(opened.name, opened.identity)
-    judge += "" if tuned else f" {manner(sharpness)}"
-    return Machine(judge=judge, score=opened.score, sharpness=sharpness)
-
-
-def _tell(worth: "Worth") -> None:
+def _tell_worth(worth: "Worth") -> None:
     """What a machine's labels are worth, in a few lines."""
     say(f"{worth.judge}, held against people on {worth.labelled:,} pairs:")
     if worth.accuracy is not None:

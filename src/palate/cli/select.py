@@ -8,9 +8,9 @@ from palate.cli.console import Bar, emit, next_steps, say, table
 from palate.core.problems import SettingError, require
 
 if TYPE_CHECKING:
-    from palate.data.machine import Machine
-    from palate.data.select import Quality, Selection, Weights
+    from palate.data.select import Selection
     from palate.data.spread import Texts
+    from palate.data.taste import Quality, Weights
 
 NONE, LENGTH, CLIP = "none", "length", "clip:"
 
@@ -52,12 +52,14 @@ def select(
         device: Where scorer and text encoder compute: auto, cpu, cuda or mps.
         json: Print JSON and nothing else.
     """
-    from palate.data.select import Taste, select_by_lot
+    from palate.cli.named import machine_named
     from palate.data.select import select as select_by_worth
+    from palate.data.select import select_by_lot
+    from palate.data.taste import Taste
 
     def by_worth() -> "Selection":
         taste = Taste(
-            machine=None if scorer is None else _machine(scorer, device),
+            machine=None if scorer is None else machine_named(scorer, device),
             quality=_quality(quality),
             weights=_weights(weights),
             texts=_texts(texts, device),
@@ -101,20 +103,10 @@ def _facts(made: "Selection", which: str) -> dict[str, float] | None:
     return None if figures is None else asdict(figures)
 
 
-def _machine(words: str, device: str) -> "Machine":
-    from palate.cli.named import device_named
-    from palate.data.machine import Machine
-    from palate.data.synthetic import named
-    from palate.train.scoring import open_scorer
-
-    opened = open_scorer(words, device=device_named(device))
-    return Machine(judge=named(opened.name, opened.identity), score=opened.score)
-
-
 def _weights(words: str) -> "Weights":
     """`margin=1,diversity=0.5` as weights; what is left out counts nothing."""
     from palate.core.problems import unknown
-    from palate.data.select import Weights
+    from palate.data.taste import Weights
 
     given = {"margin": 0.0, "quality": 0.0, "diversity": 0.0}
     for part in words.split(","):
@@ -138,8 +130,8 @@ def _quality(words: str) -> "Quality":
 
     import numpy as np
 
-    from palate.data.select import LENGTH as BY_LENGTH
-    from palate.data.select import Quality
+    from palate.data.taste import LENGTH as BY_LENGTH
+    from palate.data.taste import Quality
 
     known = {
         LENGTH: BY_LENGTH,
@@ -157,9 +149,9 @@ def _quality(words: str) -> "Quality":
     try:
         with path.open(newline="", encoding="utf-8") as file:
             read = {row["prompt"]: float(row["quality"]) for row in csv.DictReader(file)}
-    except (KeyError, ValueError, TypeError, OSError) as error:
+    except (KeyError, ValueError, TypeError, OSError, csv.Error) as error:
         raise SettingError(
-            got=f"{path}, which cannot be read ({error!r})",
+            got=f"{path}, which cannot be read ({_why(error)})",
             need="a CSV file with the columns prompt and quality, a number in each row",
             fix="Write the header line: prompt,quality.",
         ) from error
@@ -167,6 +159,17 @@ def _quality(words: str) -> "Quality":
         name=path.name,
         of=lambda prompts: np.array([read.get(prompt, np.nan) for prompt in prompts]),
     )
+
+
+def _why(error: Exception) -> str:
+    """In a few words, whatever stands in the file."""
+    from textwrap import shorten
+
+    if isinstance(error, UnicodeDecodeError):
+        return f"no UTF-8 text: {error.reason} at byte {error.start:,}"
+    if isinstance(error, KeyError):
+        return f"no column {error}"
+    return shorten(str(error), width=100, placeholder=" …")
 
 
 def _texts(words: str, device: str) -> "Texts":
