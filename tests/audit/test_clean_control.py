@@ -47,9 +47,9 @@ def clean(folder, seed: int):
     return store.freeze(folder / "snapshot").path
 
 
-# T005 is a test at a level and T013 lists doubtful labels of honest noise too: their own tests
-# say how often.
-LISTS = ("T005", "T013")
+# T013 asks which labels most people would not give, and of honest but noisy judges some are: of
+# the first four worlds a share of 0.13 to 0.19. It says so, and is right; see its own tests.
+NOISE = ("T013",)
 # One pair of these 1,800 does look the same: a pale triangle, moved by one pixel.
 LOOKS_THE_SAME = {11: ["T001"]}
 
@@ -59,7 +59,7 @@ LOOKS_THE_SAME = {11: ["T001"]}
 def test_a_clean_world_raises_no_issue(tmp_path, seed):
     held_out = {"held-out": prompts("held-out", 200, seed)}
     data = Audited(clean(tmp_path, seed), Evidence(evaluation_prompts=held_out))
-    found = audit(data, silenced=LISTS)
+    found = audit(data, silenced=NOISE)
     assert [each.code for each in found.issues] == LOOKS_THE_SAME.get(seed, [])
     assert found.outcomes["failed"] == 0
     assert found.outcomes["passed"] >= 6
