@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from palate.core.problems import DataError, require
 from palate.data.folds import deal
+from palate.data.ridge import ridge
 
 Array = NDArray[np.float64]
 FOLDS: Final = 5
@@ -111,20 +112,17 @@ def fold_of(prompts: Sequence[str], *, seed: int, folds: int = FOLDS) -> NDArray
 def weights_of(scaled: Array, people: Array) -> Array:
     """[k] weights of a ridge-penalised logistic regression of people's labels on opinions.
 
-    Without an intercept, so that swapping the sides of a pair turns the answer round. A label
-    between 0 and 1 counts as that much of a win and the rest of a loss.
+    A label between 0 and 1 counts as that much of a win and the rest of a loss.
     """
-    # Half a second to import: only those who tune wait for it.
-    from sklearn.linear_model import LogisticRegression
-
-    # Tighter than usual: answers should not depend on where the search happened to stop.
-    fit = LogisticRegression(C=LOOSENESS, fit_intercept=False, tol=1e-8, max_iter=1000)
-    fit.fit(
+    return ridge(
         np.concatenate([scaled, scaled]),
-        np.repeat([1, 0], len(people)),
-        sample_weight=np.concatenate([people, 1 - people]),
+        np.repeat([True, False], len(people)),
+        np.concatenate([people, 1 - people]),
+        looseness=LOOSENESS,
+        # Tighter than usual: answers should not depend on where the search happened to stop.
+        tolerance=1e-8,
+        steps=1000,
     )
-    return np.asarray(fit.coef_[0], np.float64)
 
 
 def answers(scaled: Array, weights: Array) -> Array:
