@@ -96,7 +96,14 @@ def test_names_tell_labelers_apart():
     assert len({each.asks for each in made}) == 3
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+# The other family answers quickly below, and here where there is time.
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, marks=[] if family == "qwen3_vl" else [pytest.mark.slow])
+        for family in FAMILIES
+    ],
+)
 def test_a_random_model_labels_a_store_or_withholds(family, tmp_path):
     """Saved, opened, and asked: a model from chance names places, and its labels say so."""
     folder = build(family, tmp_path / family)
