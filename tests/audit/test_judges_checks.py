@@ -3,15 +3,19 @@
 The same two pictures serve every prompt: each prompt makes a pair of its own.
 """
 
+import csv
+from pathlib import Path
+
 import pytest
 
 from audit.judged import asked, row, snapshot
 from palate.audit.checks.t005_position_bias import PositionBias
 from palate.audit.checks.t007_one_judge_dominates import OneJudgeDominates
 from palate.audit.checks.t008_judges_disagree import JudgesDisagree
-from palate.audit.checks.t012_expected_flips import ExpectedFlips
+from palate.audit.checks.t012_expected_flips import KNOWN_AREAS, KNOWN_MEANS, ExpectedFlips
 from palate.audit.minority import PairEvidence, RunEvidence
 from palate.core.streams import Streams
+from palate.data.snapshot import read_rows
 
 
 def coin(*keys: int | str) -> bool:
@@ -177,8 +181,6 @@ def test_a_run_that_never_saw_the_pairs_answers_where_nobody_voted_twice(tmp_pat
     bare = asked(ExpectedFlips(), folder)
     assert bare.outcome == "not asked"
     assert "--run" in bare.sentence
-    from palate.data.snapshot import read_rows
-
     ids = [each.id for each in read_rows(folder)]
     margins = {
         name: PairEvidence(margin=-1.0 if n % 5 == 0 else 1.0, spread=0.1, held_out=True)
@@ -187,6 +189,60 @@ def test_a_run_that_never_saw_the_pairs_answers_where_nobody_voted_twice(tmp_pat
     found = asked(ExpectedFlips(), folder, run=RunEvidence(run="r", draws=4, pairs=margins))
     assert found.figures["from"] == "margins"
     assert found.figures["epsilon"]["low"] <= 0.2 <= found.figures["epsilon"]["high"]
+
+
+def test_only_people_s_labels_are_asked_about_by_margins(tmp_path):
+    """A machine's labels all go against the margins; people's all go with them."""
+    rows = votes(60, {"a": 0.0})
+    rows += [row(0, 1, 0.0, prompt=f"p{i}", judge="clip", source="scorer") for i in range(60)]
+    folder = snapshot(tmp_path, rows)
+    margins = {
+        each.id: PairEvidence(
+            margin=1.0 if each.source == "human" else -1.0,
+            spread=0.1,
+            held_out=each.source == "human",
+        )
+        for each in read_rows(folder)
+    }
+    found = asked(ExpectedFlips(), folder, run=RunEvidence(run="r", draws=4, pairs=margins))
+    assert found.figures["from"] == "margins"
+    assert found.figures["epsilon"]["measurements"] == found.figures["epsilon"]["n"] == 60
+    assert found.figures["epsilon"]["high"] < 0.2
+
+
+def test_an_adaptive_run_s_metric_is_told_and_makes_no_rate(tmp_path):
+    folder = snapshot(tmp_path, votes(40, {"a": 0.0}))
+    pairs = {
+        each.id: PairEvidence(margin=0, spread=0, held_out=False, minority=0.2 + n % 2 / 10)
+        for n, each in enumerate(read_rows(folder))
+    }
+    found = asked(ExpectedFlips(), folder, run=RunEvidence(run="r", draws=4, pairs=pairs))
+    assert found.outcome == "not asked"
+    assert "minority metric u is 0.25 (n = 40); that is no rate" in found.sentence
+    assert found.figures["minority_metric"]["mean"] == pytest.approx(0.25)
+    assert "epsilon" not in found.figures
+
+
+def test_what_is_said_of_the_metric_is_what_was_measured():
+    """Least and most of the mean of u, and of its AUC, in the rows of lab/minority."""
+    lab = Path(__file__).parents[2] / "lab" / "minority"
+    with (lab / "reliability.csv").open(newline="") as file:
+        bins = [each for each in csv.DictReader(file) if _flipped_u(each)]
+    runs = {(each["condition"], each["seed"]) for each in bins}
+    means = []
+    for run in runs:
+        mine = [each for each in bins if (each["condition"], each["seed"]) == run]
+        total = sum(int(each["pairs"]) for each in mine)
+        means.append(sum(float(each["doubt"]) * int(each["pairs"]) for each in mine) / total)
+    with (lab / "detectors.csv").open(newline="") as file:
+        areas = [float(each["auc"]) for each in csv.DictReader(file) if _flipped_u(each)]
+    assert len(runs) == len(areas) == 15
+    assert (round(min(means), 2), round(max(means), 2)) == KNOWN_MEANS
+    assert (round(min(areas), 2), round(max(areas), 2)) == KNOWN_AREAS
+
+
+def _flipped_u(each: dict[str, str]) -> bool:
+    return each["detector"] == "adaptive: product u" and each["condition"].startswith("flip")
 
 
 def test_without_preferences_there_is_nothing_to_flip(tmp_path):

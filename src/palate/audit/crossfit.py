@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 
 from palate.core.problems import DataError, require
 from palate.core.streams import Streams
+from palate.data.folds import deal
 
 FOLDS: Final = 5
 # Standard deviation of a standardised difference's weight: from nearly nothing to a wide guess.
@@ -25,18 +26,6 @@ LOOKED_AT: Final = 128
 Array = NDArray[np.float64]
 
 
-def deal(prompts: Sequence[str], folds: int = FOLDS, seed: int = 0) -> Int[np.ndarray, " n"]:
-    """The fold of each pair, [n]: one for all pairs of a prompt, whatever else is there.
-
-    Prompts that differ only in case or spacing count as one.
-    """
-    names = [" ".join(prompt.casefold().split()) for prompt in prompts]
-    streams = Streams(seed)
-    order = sorted(set(names), key=lambda name: streams("fold", name).seed)
-    fold = {name: place % folds for place, name in enumerate(order)}
-    return np.array([fold[name] for name in names], dtype=np.int64)
-
-
 def foretold(
     differences: Float[np.ndarray, "n d"],
     first: Float[np.ndarray, " n"],
@@ -44,6 +33,7 @@ def foretold(
     *,
     folds: int = FOLDS,
     seed: int = 0,
+    most: int | None = None,
 ) -> Float[np.ndarray, " n"]:
     """Log-odds that the first picture is preferred, [n], each by a model that never saw its prompt.
 
@@ -56,6 +46,8 @@ def foretold(
         prompts: The prompt of each pair.
         folds: How many parts the prompts are dealt into.
         seed: Which prompt is in which part.
+        most: How many pairs are learned from, a random draw where there are more; all are
+            foretold.
 
     Raises:
         DataError: when there are too few labels to learn from.
@@ -69,11 +61,23 @@ def foretold(
         kind=DataError,
     )
     parts = deal(prompts, folds, seed)
+    learned = drawn(first != 0.5, most, seed)
     found = np.zeros(len(first))
     for fold in range(folds):
-        away = parts == fold
-        width = _best_width(differences[~away], first[~away], parts[~away])
-        found[away] = _fit(differences[~away], first[~away], width)(differences[away])
+        away, known = parts == fold, learned & (parts != fold)
+        width = _best_width(differences[known], first[known], parts[known])
+        found[away] = _fit(differences[known], first[known], width)(differences[away])
+    return found
+
+
+def drawn(strict: Bool[np.ndarray, " n"], most: int | None, seed: int) -> Bool[np.ndarray, " n"]:
+    """Which pairs are learned from: all that teach something, or a random draw of so many."""
+    places = np.flatnonzero(strict)
+    if most is not None and len(places) > most:
+        order = Streams(seed)("learned from", len(places)).numpy().permutation(len(places))
+        places = places[order[:most]]
+    found = np.zeros(len(strict), dtype=np.bool_)
+    found[places] = True
     return found
 
 

@@ -16,19 +16,20 @@ same; the level is right where the assumption is, and `docs/minority.md` says ho
 Read next: `crossfit.py`; `palate/recipes/doubts.py`, which asks runs.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import betaln
-from scipy.stats import beta
+from scipy.special import betainc, betaln
 
 from palate.audit.calibration import PEOPLE, Calibration, Noise
-from palate.audit.crossfit import foretold
+from palate.audit.crossfit import drawn, foretold
 from palate.core.problems import DataError, require
-from palate.core.stats import Estimate, cluster_mean
+from palate.core.stats import Estimate
+from palate.data.folds import folded
+from palate.data.shares import pooled_share
 from palate.data.votes import PairKey, Vote
 
 # Concentrations of the spread of taste over pairs: from one mind to anything goes.
@@ -82,6 +83,16 @@ class RunEvidence:
         """Whether no pair was learned from."""
         return all(each.held_out for each in self.pairs.values())
 
+    @property
+    def minority(self) -> dict[str, float]:
+        """The pairs that an adaptive run recorded its metric u of."""
+        told = {name: each.minority for name, each in self.pairs.items()}
+        return {name: u for name, u in told.items() if u is not None}
+
+    def only(self, ids: Collection[str]) -> "RunEvidence":
+        """What is said of these pairs alone."""
+        return replace(self, pairs={n: each for n, each in self.pairs.items() if n in ids})
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,33 +131,32 @@ def doubts_by_votes(votes: Sequence[Vote]) -> Doubts | None:
     if not len(counts) or counts[:, 1].max() < 2:
         return None
     spread = likeliest_spread(counts[:, 0], counts[:, 1] - counts[:, 0])
-    found: dict[str, float] = {}
-    pairs: list[PairKey] = []
-    for pair, group in said.items():
-        first = sum(vote.first for vote in group)
-        for vote in (vote for vote in group if vote.first != 0.5):
-            own = first if vote.first > 0.5 else len(group) - first
-            found[vote.row] = against_majority(own, len(group) - own, spread)
-            pairs.append(pair)
-    if not found:
+    cast = [vote for vote in votes if vote.first != 0.5]
+    if not cast:
         return None
+    places = {pair: place for place, pair in enumerate(said)}
+    first, total = counts[[places[vote.pair] for vote in cast]].T
+    own = np.where([vote.first > 0.5 for vote in cast], first, total - first)
+    found = against_majority(own, total - own, spread)
     return Doubts(
         detector=f"{len(votes)} votes on {len(said)} pairs",
-        doubt=found,
-        rate=cluster_mean(list(found.values()), pairs, draws=2000),
+        doubt={vote.row: float(doubt) for vote, doubt in zip(cast, found, strict=True)},
+        rate=pooled_share(found.tolist(), [folded(vote.pair[0]) for vote in cast]),
         assumes="Assumed: the judges of a pair are a random draw of everybody.",
     )
 
 
-def against_majority(own: float, others: float, spread: float) -> float:
-    """Probability that fewer than half of everybody are on the side that has `own` votes.
+def against_majority(
+    own: Float[np.ndarray, " n"], others: Float[np.ndarray, " n"], spread: float
+) -> Float[np.ndarray, " n"]:
+    """Probability that fewer than half of everybody are on the side that has `own` votes, [n].
 
     Args:
-        own: Votes on the label's side, its own among them.
+        own: Votes on each label's side, its own among them.
         others: Votes on the other side.
         spread: Both parameters of the beta prior: 1 is flat, less is one mind on each pair.
     """
-    return float(beta(spread + own, spread + others).cdf(0.5))
+    return betainc(spread + own, spread + others, 0.5)
 
 
 def likeliest_spread(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> float:
@@ -163,6 +173,7 @@ def doubts_by_foretelling(
     noise: Noise = PEOPLE,
     rate: float | None = None,
     seed: int = 0,
+    most: int | None = None,
 ) -> Doubts:
     """Doubts from what is known of the two pictures, each vote foretold without its prompt.
 
@@ -176,12 +187,13 @@ def doubts_by_foretelling(
         noise: Why a vote may be against most people's.
         rate: The flip rate, where it is known from elsewhere.
         seed: Which prompts are foretold together.
+        most: How many votes are learned from, a random draw where there are more.
 
     Raises:
         DataError: when there are too few votes to learn from.
     """
     first = np.array([vote.first for vote in votes])
-    logits = foretold(differences, first, [vote.pair[0] for vote in votes], seed=seed)
+    logits = foretold(differences, first, [vote.pair[0] for vote in votes], seed=seed, most=most)
     places: dict[PairKey, int] = {}
     at = np.array([places.setdefault(vote.pair, len(places)) for vote in votes])
     # A soft vote counts as far as it is sure.
@@ -189,8 +201,12 @@ def doubts_by_foretelling(
     behind = np.bincount(at, weights=np.maximum(1 - 2 * first, 0))
     known = np.zeros(len(places))
     known[at] = logits
-    calibration = Calibration.of(known, ahead, behind, noise, rate)
-    against, share = calibration.doubts(known, ahead, behind)
+    prompts = np.array([folded(pair[0]) for pair in places])
+    some = drawn(ahead + behind > 0, most, seed)
+    calibration = Calibration.of(
+        known[some], ahead[some], behind[some], noise, rate, prompts[some].tolist()
+    )
+    against, share = calibration.doubts(known, ahead, behind, prompts.tolist())
     found: dict[str, float] = {}
     for vote, place in zip(votes, at, strict=True):
         if vote.first != 0.5:
@@ -199,7 +215,11 @@ def doubts_by_foretelling(
 
 
 def doubts_by_margins(
-    evidence: RunEvidence, noise: Noise = PEOPLE, rate: float | None = None
+    evidence: RunEvidence,
+    noise: Noise = PEOPLE,
+    rate: float | None = None,
+    *,
+    prompts: Mapping[str, str] | None = None,
 ) -> Doubts:
     """Doubts from implicit margins of runs that never saw the pairs.
 
@@ -207,23 +227,27 @@ def doubts_by_margins(
         evidence: The margins.
         noise: Why a label may be against most people's.
         rate: The flip rate, where it is known from elsewhere.
+        prompts: Id of a record → its prompt. Where given, only these records are asked about,
+            and prompts are the unit of the interval; otherwise every record counts as one.
 
     Raises:
         DataError: when a pair was learned from: its margin knows the label by heart.
     """
-    learned = sum(not each.held_out for each in evidence.pairs.values())
+    told = evidence.pairs if prompts is None else evidence.only(prompts).pairs
+    learned = sum(not each.held_out for each in told.values())
     require(
-        learned == 0 and len(evidence.pairs) > 0,
-        got=f"margins of {len(evidence.pairs)} pairs, {learned} of them learned from",
+        learned == 0 and len(told) > 0,
+        got=f"margins of {len(told)} pairs, {learned} of them learned from",
         need="margins by runs that never saw the pair",
         fix="Use cross_margins, or a run on other data.",
         kind=DataError,
     )
-    ids = list(evidence.pairs)
-    margins = np.array([evidence.pairs[name].margin for name in ids])
+    ids = list(told)
+    margins = np.array([told[name].margin for name in ids])
     one, none = np.ones(len(ids)), np.zeros(len(ids))
-    calibration = Calibration.of(margins, one, none, noise, rate)
-    values, share = calibration.doubts(margins, one, none)
+    units = None if prompts is None else [folded(prompts[name]) for name in ids]
+    calibration = Calibration.of(margins, one, none, noise, rate, units)
+    values, share = calibration.doubts(margins, one, none, units)
     return Doubts(
         detector="held-out margins",
         doubt=dict(zip(ids, values.tolist(), strict=True)),

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from palate.audit.calibration import NOISES
 from palate.audit.check import Check
 from palate.audit.checks.t001_same_picture import SamePictureTwice
 from palate.audit.checks.t002_near_duplicate_pairs import NearDuplicatePairs
@@ -34,3 +35,14 @@ CHECKS: Final[tuple[Check, ...]] = (
     Minority(),
     CaptionGivesOrders(),
 )
+
+
+def assuming(noise: str) -> tuple[Check, ...]:
+    """All checks, with another assumption of why labels may be against most people's.
+
+    Args:
+        noise: `people` or `flips`; see `palate/audit/calibration.py`.
+    """
+    return tuple(
+        Minority(noise=NOISES[noise]) if isinstance(check, Minority) else check for check in CHECKS
+    )

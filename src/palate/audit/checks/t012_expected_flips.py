@@ -1,8 +1,9 @@
 """T012: how many labels are probably turned round."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from statistics import fmean
+from typing import Any, ClassVar, Final, final
 
 from palate.audit.audited import Audited
 from palate.audit.calibration import FLIPS
@@ -13,6 +14,12 @@ from palate.data.agreement import Ballot, ballots, expected_flips
 from palate.data.synthetic import MACHINES
 from palate.data.votes import Vote
 
+# What u is where the truth is known: 15 runs of adaptive-dpo on labels of which a known share was
+# turned round (lab/minority). Least and most of its mean over a run's pairs, and of its AUC.
+KNOWN_RATES: Final = (0.05, 0.4)
+KNOWN_MEANS: Final = (0.18, 0.25)
+KNOWN_AREAS: Final = (0.51, 0.64)
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +29,13 @@ class ExpectedFlips:
     What is asked. If every pair had one true order and every judge turned it round independently
     with the same probability ε, two votes on a pair would differ with probability 2ε(1 − ε). So
     how large is ε, from the pairs that two named people or more preferred a picture of? Where
-    there are none, a run that never saw the pairs is asked instead (`--run`): ε is then the rate
-    that best explains how its margins agree with the labels.
+    there are none, runs that never saw the pairs are asked instead (`--folds 2`, or `--run` of a
+    run on other data): ε is then the rate that best explains how their margins agree with the
+    labels.
+
+    The minority metric u that a run of adaptive-dpo records gives no rate, and none is made of
+    it: where the share of turned labels is known, its mean is the same at 5 % as at 40 %. It is
+    told beside that range.
 
     Why it matters. A share of turned labels pulls the model back in every step. Losses that know
     ε can allow for it: cDPO and rDPO take it as `objective.epsilon`.
@@ -56,40 +68,71 @@ class ExpectedFlips:
         """From agreement where there is any, otherwise from a run that never saw the pairs."""
         votes = [vote for vote in data.votes if vote.source not in MACHINES and vote.first != 0.5]
         judged = [ballot for ballot in ballots(votes) if len(ballot.strict) > 1]
+        told = _metric(data.evidence.run, {vote.row for vote in votes})
         rate = expected_flips(judged)
         if rate is not None and len(judged) >= self.fewest:
             rows = _outvoted(data, votes, judged, rate.value)
             words = f"{len(judged):,} pairs with two strict votes or more, prompts as the unit"
-            return self._found(rate, words, rows, len(votes), "agreement")
+            return self._found(rate, words, rows, len(votes), {"from": "agreement", **told})
+        strict = {vote.row: vote for vote in votes}
         run: RunEvidence | None = data.evidence.run
-        if run is None or not run.pairs or not run.held_out:
+        mine = None if run is None else run.only(strict)
+        if mine is None or not mine.pairs or not mine.held_out:
             words = (
                 f"{len(judged)} pairs were preferred one way or the other by two named people; "
-                f"that takes {self.fewest}, or a run that never learned from these pairs (--run)."
+                f"that takes {self.fewest}, or runs that never learned from these pairs (--folds "
+                f"2, or --run of a run on other data).{_in_words(told)}"
             )
-            return answer(self, "not applicable" if not votes else "not asked", words)
-        doubts = doubts_by_margins(run, FLIPS)
-        words = f"held-out margins of a run on {len(doubts.doubt):,} pairs"
-        strict = {vote.row: vote for vote in votes}
+            return answer(self, "not applicable" if not votes else "not asked", words, figures=told)
+        doubts = doubts_by_margins(
+            mine, FLIPS, prompts={name: vote.pair[0] for name, vote in strict.items()}
+        )
+        words = f"held-out margins on {len(doubts.doubt):,} pairs, prompts as the unit"
         rows = [
-            _row(strict[name], doubt, "the run's held-out margin speaks against it")
+            _row(strict[name], doubt, "the held-out margin speaks against it")
             for name, doubt in doubts.ranked()
-            if doubt >= 0.5 and name in strict
+            if doubt >= 0.5
         ]
-        return self._found(doubts.rate, words, rows, len(votes), "margins")
+        return self._found(doubts.rate, words, rows, len(votes), {"from": "margins", **told})
 
     def _found(
-        self, rate: Estimate, words: str, rows: Sequence[Row], labels: int, basis: str
+        self,
+        rate: Estimate,
+        words: str,
+        rows: Sequence[Row],
+        labels: int,
+        figures: Mapping[str, Any],
     ) -> Finding:
         sentence = (
             f"A share of {rate} of single strict labels is expected to be turned round, from "
-            f"{words}: about {rate.value * labels:,.0f} of {labels:,} labels."
+            f"{words}: about {rate.value * labels:,.0f} of {labels:,} labels.{_in_words(figures)}"
         )
         wrong = rate.low > self.most
-        figures = {"epsilon": rate.asdict(), "labels": labels, "from": basis}
+        figures = {"epsilon": rate.asdict(), "labels": labels, **figures}
         return answer(
             self, "issue" if wrong else "passed", sentence, tuple(rows) if wrong else (), figures
         )
+
+
+def _metric(run: RunEvidence | None, ids: Collection[str]) -> dict[str, Any]:
+    """The mean of the metric u over an adaptive run's pairs, and where it lies at known rates."""
+    told = [] if run is None else [u for name, u in run.minority.items() if name in ids]
+    if not told:
+        return {}
+    known = {"rates": KNOWN_RATES, "mean": KNOWN_MEANS, "auc": KNOWN_AREAS}
+    return {"minority_metric": {"pairs": len(told), "mean": fmean(told), "known": known}}
+
+
+def _in_words(figures: Mapping[str, Any]) -> str:
+    if "minority_metric" not in figures:
+        return ""
+    told = figures["minority_metric"]
+    few, many = (f"{100 * rate:g} %" for rate in KNOWN_RATES)
+    return (
+        f" The mean of the run's minority metric u is {told['mean']:.2f} (n = {told['pairs']:,}); "
+        f"that is no rate: at known rates from {few} to {many} it was between "
+        f"{KNOWN_MEANS[0]:g} and {KNOWN_MEANS[1]:g}, without any order (docs/minority.md)."
+    )
 
 
 def _outvoted(
