@@ -8,8 +8,12 @@ from audit.judged import row
 from audit.judged import snapshot as judged
 from palate.audit.checks import CHECKS
 from palate.audit.pages import pages
+from palate.cli.audit_sources import _timed
 from palate.data.snapshot import read_rows
 from palate.data.store import Store
+from palate.train.loop import train
+from train.conftest import micro_model, small_run
+from train.conftest import snapshot as pairs_of
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +83,58 @@ def test_a_scorer_is_asked_about_every_picture(palate, snapshot, tmp_path):
     assert "vividness" in page.read_text().partition("What it rests on")[2]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, Path]:
+    """Sixty pairs, and an adaptive run of four steps on them."""
+    folder = tmp_path_factory.mktemp("trained")
+    values = {
+        "objective.name": "adaptive-dpo", "objective.beta": 2000.0, "objective.warm_up": 1,
+        "plan.steps": 4, "split.held_out": 0.3,
+    }  # fmt: skip
+    data = pairs_of(folder, 60)
+    run = small_run(micro_model(folder / "model"), data).with_values(values)
+    train(run, folder / "run")
+    return data, folder / "run"
+
+
+@pytest.mark.slow
+def test_folds_give_margins_that_never_saw_a_pair_and_are_kept(palate, trained, tmp_path):
+    data, run = trained
+    words = ("audit", data, "--run", run, "--folds", 2, "--work", tmp_path / "work", "--json")
+    answer = palate(*words, "--assume", "flips")
+    assert answer.code == 0, answer.err
+    assert f"2 trainings, kept in {tmp_path / 'work'}" in answer.err
+    found = {each["code"]: each for each in answer.json["findings"]}
+    assert found["T012"]["figures"]["from"] == "margins"
+    assert found["T012"]["figures"]["minority_metric"]["pairs"] > 0
+    assert found["T013"]["figures"]["margins"]["share"]["measurements"] == 60
+    assert found["T013"]["figures"]["minority_metric"]["first"][0]["minority"] > 0
+    assert "whatever the pair" in found["T013"]["figures"]["assumes"]
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "work").rglob("*.safetensors")}
+    again = palate(*words)
+    assert before
+    assert {f: f.stat().st_mtime_ns for f in (tmp_path / "work").rglob("*.safetensors")} == before
+    told = {each["code"]: each for each in again.json["findings"]}
+    assert told["T012"] == found["T012"]
+    assert "Bradley-Terry" in told["T013"]["figures"]["assumes"]
+
+
+def test_the_time_that_is_left_is_told_of_what_is_being_done():
+    """Ten steps in five seconds: forty more are twenty seconds; what is new begins anew."""
+    heard, now = [], [0.0]
+
+    class Heard:
+        def at(self, done: int, total: int, text: str) -> None:
+            heard.append((done, total, text))
+
+    at = _timed(Heard(), lambda: now[0])
+    at("steps", 10, 60)
+    now[0] = 5.0
+    at("steps", 20, 60)
+    at("pairs", 3, 9)
+    assert heard == [(10, 60, "steps"), (20, 60, "steps, about 20 s left"), (3, 9, "pairs")]
+
+
 def test_explain_prints_a_checks_page_and_all_of_them(palate):
     one = palate("audit", "--explain", "cycles")
     assert one.code == 0
@@ -93,6 +149,8 @@ def test_explain_prints_a_checks_page_and_all_of_them(palate):
         (("--explain", "cycle"), "Did you mean cycles"),
         (("SNAPSHOT", "--silence", "contradictory-label"), "Did you mean contradictory-labels"),
         (("SNAPSHOT", "--drop", "T003"), "--out doubted"),
+        (("SNAPSHOT", "--folds", "1"), "two trainings"),
+        (("SNAPSHOT", "--work", "x"), "without --folds"),
         (("SNAPSHOT", "--out", "x"), "Leave --out away"),
         (("SNAPSHOT", "--drop", "T33", "--out", "x"), "T003"),
         (("SNAPSHOT", "--drop", "T010", "--out", "x"), "not asked"),

@@ -1,27 +1,24 @@
 """`palate audit`: put every question to a snapshot, and act on what is found."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, final
+from typing import TYPE_CHECKING, Annotated, Literal, final
 
 from cyclopts import Parameter
 
 from palate.cli.app import Flag, examples, new_app
+from palate.cli.audit_sources import Sources
 from palate.cli.console import Bar, emit, next_steps, say, show_page
 from palate.core.problems import require
 
 if TYPE_CHECKING:
     from palate.audit.apply import Applied, Wishes
-    from palate.audit.audited import Audited, Evidence
-    from palate.audit.minority import RunEvidence
     from palate.report.audit import AuditReport
 
-_LIST = Parameter(negative=(), consume_multiple=False)
 _MANY = Parameter(negative=(), consume_multiple=True)
 Codes = Annotated[list[str] | None, _MANY]
 ISSUES, ALL = 3, "all"
-_AT_ONCE = 64
 
 audit = new_app(
     "audit",
@@ -31,6 +28,7 @@ audit = new_app(
         palate audit my-pairs
         palate audit my-pairs --page audit.html --against world:held-out:200
         palate audit my-pairs --run runs/first --silence T009
+        palate audit my-pairs --folds 2 --work runs/audit --assume flips
         palate audit my-pairs --drop T001 T002 --downweight T013 --out doubted
         palate audit my-pairs --relabel-queue T003 --out doubted
         palate audit --explain T004
@@ -77,7 +75,8 @@ class Actions:
         return wishes
 
 
-_NOTHING = Actions()
+_NOTHING, _BARE = Actions(), Sources()
+Assumed = Literal["people", "flips"]
 
 
 @audit.default
@@ -85,12 +84,10 @@ def ask(
     snapshot: Path | None = None,
     /,
     *,
-    run: Path | None = None,
-    against: Annotated[list[str] | None, _LIST] = None,
-    scorer: Annotated[list[str] | None, _LIST] = None,
+    sources: Annotated[Sources, Parameter(name="*")] = _BARE,
+    assume: Assumed = "people",
     silence: Codes = None,
     page: Path | None = None,
-    device: str = "auto",
     json: Flag = False,
     strict: Flag = False,
     explain: str | None = None,
@@ -104,12 +101,11 @@ def ask(
 
     Args:
         snapshot: A frozen snapshot.
-        run: A training run that is asked what it says of the pairs.
-        against: An evaluation set: a file with one prompt a line, or world:held-out:COUNT.
-        scorer: A scorer that is asked about every picture; repeat it for several.
+        sources: What else is known.
+        assume: Why a label may be against most people's, for T013: people, who disagree most where
+            pictures are nearly equal; or flips, turned round at one rate whatever the pair.
         silence: Checks that are not asked, by code or name.
         page: Also write the page with the pictures, one HTML file.
-        device: Where a run and scorers compute: auto, cpu, cuda or mps.
         json: Print the audit as JSON and nothing else.
         strict: Leave with exit code 3 where an issue was found.
         explain: Print the page of a check, or of all, and leave.
@@ -125,7 +121,7 @@ def ask(
     )
     assert snapshot is not None
     wishes = actions.wishes()
-    report = _asked(snapshot, run, against or [], scorer or [], silence or [], device)
+    report = _asked(snapshot, sources, assume, silence or [])
     if page is not None:
         report.save(page)
     done = None
@@ -145,80 +141,22 @@ def _explain(word: str) -> None:
 
 
 def _asked(
-    snapshot: Path,
-    run: Path | None,
-    against: Sequence[str],
-    scorers: Sequence[str],
-    silence: Sequence[str],
-    device: str,
+    snapshot: Path, sources: Sources, assume: Assumed, silence: Sequence[str]
 ) -> "AuditReport":
     from palate.audit.audited import Audited
-    from palate.audit.checks import CHECKS
+    from palate.audit.checks import assuming
     from palate.audit.run import audit as put
     from palate.audit.run import named
     from palate.report.audit import AuditReport
 
     # Names are checked before anything long begins.
     quiet = [named(word).code for word in silence]
+    sources.check()
     data = Audited(snapshot)
-    data.evidence = _evidence(data, run, against, scorers, device)
+    data.evidence = sources.evidence(data)
     with Bar("checks") as bar:
-        found = put(data, CHECKS, quiet, told=bar.at)
+        found = put(data, assuming(assume), quiet, told=bar.at)
     return AuditReport(audit=found, data=data)
-
-
-def _evidence(
-    data: "Audited",
-    run: Path | None,
-    against: Sequence[str],
-    scorers: Sequence[str],
-    device: str,
-) -> "Evidence":
-    """What was named on the command line, made into what checks can look at."""
-    from palate.audit.audited import Evidence
-    from palate.train.prompts import prompts_of
-
-    sets = {words: prompts_of(words)[0] for words in against}
-    return Evidence(
-        evaluation_prompts=sets or None,
-        run=None if run is None else _told_by(run, data.snapshot, device),
-        scores=dict(_scores(data, scorers, device)),
-    )
-
-
-def _told_by(run: Path, snapshot: Path, device: str) -> "RunEvidence":
-    from palate.cli.named import device_named
-    from palate.recipes.doubts import run_evidence
-
-    with Bar("pairs asked") as bar:
-        return run_evidence(
-            run,
-            snapshot,
-            device=device_named(device),
-            progress=lambda what, done, total: bar.at(done, total, what),
-        )
-
-
-def _scores(
-    data: "Audited", scorers: Sequence[str], device: str
-) -> Iterator[tuple[str, Mapping[tuple[str, str], float]]]:
-    """What each scorer says of every picture under its prompt."""
-    if not scorers:
-        return
-    from palate.cli.named import device_named
-    from palate.train.scoring import open_scorer
-
-    opened = [open_scorer(words, device=device_named(device)) for words in scorers]
-    names = list(dict.fromkeys((key[0], name) for key in data.groups for name in key[1:]))
-    for scorer in opened:
-        found: dict[tuple[str, str], float] = {}
-        with Bar(f"pictures scored by {scorer.name}") as bar:
-            for start in range(0, len(names), _AT_ONCE):
-                few = names[start : start + _AT_ONCE]
-                said = scorer.score([data.image(name) for _, name in few], [p for p, _ in few])
-                found |= dict(zip(few, map(float, said), strict=True))
-                bar.at(start + len(few), len(names))
-        yield scorer.name, found
 
 
 def _tell(report: "AuditReport", page: Path | None, done: "Applied | None", json: bool) -> None:

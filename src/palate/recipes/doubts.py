@@ -10,24 +10,25 @@ part of the prompts on the others, so that every pair is judged by one that neve
 Read next: `palate/audit/minority.py`, what is made of the margins.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float
 
-from palate.audit.crossfit import deal
 from palate.audit.minority import PairEvidence, RunEvidence
 from palate.backbones import load
 from palate.core.files import digest_json, read_json
 from palate.core.problems import DataError, SettingError, StateError, require
+from palate.data.folds import deal, folded
 from palate.data.pack import Pack
 from palate.data.pairs import Pair, PreferencePairs
 from palate.data.snapshot import read_imports, read_rows
 from palate.data.store import write_snapshot
 from palate.recipes.margins import DRAWS, Desk, Progress, by_digest, model_scores, open_desk
 from palate.train.device import choose_device
+from palate.train.log import Event
 from palate.train.log import read_rows as read_log
 from palate.train.loop import train
 from palate.train.place import EXPORT, PAIRS, RECORD, SETTINGS
@@ -77,7 +78,7 @@ def run_evidence(
         SettingError: when its objective has no β, and so no implicit margin.
         DataError: when the snapshot is damaged.
     """
-    settings = _settings(run)
+    settings = settings_of(run)
     pairs = PreferencePairs.open(snapshot)
     kept, place = _cache(run), device or _anywhere(settings)
     base = load(settings.model, device=place)
@@ -94,14 +95,14 @@ def run_evidence(
     after = _trained(desk, settings.model, run, list(pairs), place, progress)
     seen = _learned(settings)
     margins = _margins(list(pairs), before - after)
-    recorded = _recorded(run, settings)
+    recorded = recorded_of(run, settings)
     found: dict[str, PairEvidence] = {}
     for pair, each in zip(pairs, margins, strict=True):
         visits = recorded.get(pair.id, [])
         found[pair.id] = PairEvidence(
             margin=float(each.mean()),
             spread=float(each.std(ddof=1)) if draws > 1 else 0.0,
-            held_out=seen is not None and _plain(pair.prompt) not in seen,
+            held_out=seen is not None and folded(pair.prompt) not in seen,
             minority=sum(visits) / len(visits) if visits else None,
             visits=len(visits),
         )
@@ -117,6 +118,7 @@ def cross_margins(
     folds: int = 2,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
+    like: Run | None = None,
     draws: int = DRAWS,
     device: str | None = None,
     cache: Path | None = None,
@@ -133,10 +135,12 @@ def cross_margins(
         folds: Parts that the prompts are dealt into; each run learns from the others.
         seed: Which prompt is in which part, and the seed of the runs.
         settings: Settings of the runs, by dotted names, over the usual ones.
+        like: A run whose model and settings they have instead.
         draws: Levels, each with its noise, that every pair is asked at.
         device: Where errors are computed; CUDA where there is one, if left out.
         cache: Where latents and embeddings are kept; in `out` when left out.
-        progress: Told what is computed, how many pairs are done, and how many there are.
+        progress: Told what is computed, how much is done, and how much there is: steps of all
+            trainings together, then pairs.
 
     Raises:
         SettingError: for fewer than two folds, or settings that make no run.
@@ -149,12 +153,19 @@ def cross_margins(
         fix="2 costs two trainings; 5 costs five, each with more to learn from.",
     )
     pairs = PreferencePairs.open(snapshot)
+    prompts = len({folded(pair.prompt) for pair in pairs})
+    require(
+        prompts >= 2 * folds,
+        got=f"strict pairs on {prompts} prompts",
+        need=f"at least {2 * folds} prompts for {folds} folds",
+        fix="Use a larger snapshot, or fewer folds.",
+        kind=DataError,
+    )
     parts = deal([pair.prompt for pair in pairs], folds, seed)
     kept = cache or out / "cache"
-    told = {**CROSS, **(settings or {}), "model": model, "seed": seed}
-    planned = Run.from_values({**told, "data": str(snapshot)})
+    planned = planned_run(snapshot, model=model, seed=seed, settings=settings, like=like)
     place = device or _anywhere(planned)
-    base = load(model, device=place)
+    base = load(planned.model, device=place)
     desk = open_desk(
         base,
         pairs,
@@ -167,23 +178,66 @@ def cross_margins(
     found: dict[str, PairEvidence] = {}
     for fold in range(folds):
         mine = [pair for pair, part in zip(pairs, parts, strict=True) if part == fold]
-        rest = _without(snapshot, out / f"fold-{fold}-data", {_plain(p.prompt) for p in mine})
-        run, folder = Run.from_values({**told, "data": str(rest)}), out / f"fold-{fold}"
+        rest = _without(snapshot, out / f"fold-{fold}-data", {folded(p.prompt) for p in mine})
+        run, folder = planned.with_values({"data": str(rest)}), out / f"fold-{fold}"
         if not (folder / EXPORT).is_dir():
-            train(run, folder, resume=folder.exists(), cache=kept)
+            heard = _steps(progress, fold, folds)
+            train(run, folder, resume=folder.exists(), cache=kept, on_event=heard)
         before = desk.errors(base, mine, kept / ERRORS, what="base model", progress=progress)
-        after = _trained(desk, model, folder, mine, place, progress)
+        after = _trained(desk, planned.model, folder, mine, place, progress)
         for pair, each in zip(mine, _margins(mine, before - after), strict=True):
             spread = float(each.std(ddof=1)) if draws > 1 else 0.0
             found[pair.id] = PairEvidence(margin=float(each.mean()), spread=spread, held_out=True)
     scores = model_scores(base, pairs, desk, kept / ERRORS, progress=progress)
-    # Without paths: the same folds elsewhere are the same evidence.
-    name = digest_json([told, folds, pairs.digest])
+    name = name_of(planned, folds, pairs.digest)
     return RunEvidence(run=name, draws=draws, pairs=found, scores=scores)
 
 
-def _settings(run: Path) -> Run:
-    """The settings of a finished run that has implicit margins."""
+def planned_run(
+    snapshot: Path,
+    *,
+    model: str = "shipped",
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    like: Run | None = None,
+) -> Run:
+    """The run that `cross_margins` carries out on each fold, but on all of a snapshot.
+
+    Raises:
+        SettingError: for settings that make no run.
+    """
+    if like is not None:
+        return like.with_values({**(settings or {}), "data": str(snapshot), "seed": seed})
+    told = {**CROSS, **(settings or {}), "model": model, "seed": seed, "data": str(snapshot)}
+    return Run.from_values(told)
+
+
+def name_of(planned: Run, folds: int, data: str) -> str:
+    """What folds are told apart by. Without paths: the same elsewhere are the same evidence."""
+    told = {name: value for name, value in planned.values().items() if name != "data"}
+    return digest_json([told, folds, data])
+
+
+def _steps(progress: Progress | None, fold: int, folds: int) -> Callable[[Event], None] | None:
+    """Passes on the steps of one training as a part of all."""
+    if progress is None:
+        return None
+
+    def heard(event: Event) -> None:
+        if event.kind == "step":
+            done = fold * event.total + event.step
+            progress("trainings of all folds, steps", done, folds * event.total)
+
+    return heard
+
+
+def settings_of(run: Path) -> Run:
+    """The settings of a finished run that has implicit margins.
+
+    Raises:
+        StateError: when the run has not exported its weights.
+        SettingError: when its objective has no β.
+    """
     require(
         (run / SETTINGS).is_file() and (run / EXPORT).is_dir(),
         got=f"{run}, which is no finished run",
@@ -239,10 +293,10 @@ def _learned(settings: Run) -> Collection[str] | None:
         return None
     split = settings.split
     train_on, _ = pairs.split(by=split.by, held_out=split.held_out, seed=settings.seed)
-    return {_plain(prompt) for prompt in train_on.prompts}
+    return {folded(prompt) for prompt in train_on.prompts}
 
 
-def _recorded(run: Path, settings: Run) -> dict[str, list[float]]:
+def recorded_of(run: Path, settings: Run) -> dict[str, list[float]]:
     """Pair → the minority metric at each visit; none where the objective records none.
 
     Visits in the warm-up are left out: there the metric is 0 by decree.
@@ -258,10 +312,6 @@ def _recorded(run: Path, settings: Run) -> dict[str, list[float]]:
 def _without(snapshot: Path, out: Path, prompts: Collection[str]) -> Path:
     """A snapshot of the rows of all other prompts."""
     if not out.exists():
-        rows = [row for row in read_rows(snapshot) if _plain(row.prompt) not in prompts]
+        rows = [row for row in read_rows(snapshot) if folded(row.prompt) not in prompts]
         write_snapshot(out, rows, Pack(snapshot), read_imports(snapshot))
     return out
-
-
-def _plain(prompt: str) -> str:
-    return " ".join(prompt.casefold().split())
