@@ -78,3 +78,17 @@ def test_a_few_pairs_are_too_few_for_a_probe(tmp_path):
     found = asked(Shortcuts(), snapshot(tmp_path, rows))
     assert found.outcome == "not applicable"
     assert "12 preferences" in found.sentence
+
+
+def test_a_probe_is_never_said_to_be_certain(tmp_path):
+    """Every winner is white and every loser black: the odds round to one."""
+    own = {
+        2 * n + side: (picture(n) // 16 + (0 if side else 230)).astype(np.uint8)
+        for n in range(120)
+        for side in (0, 1)
+    }
+    rows = [row(2 * n, 2 * n + 1, prompt=f"prompt {n}") for n in range(120)]
+    found = asked(Shortcuts(), snapshot(tmp_path, rows, own))
+    assert found.outcome == "issue"
+    assert any("above 0.99" in each.note for each in found.rows)
+    assert not any("1.00" in each.note for each in found.rows)

@@ -107,6 +107,12 @@ class Check(Protocol):
         ...
 
 
+def two_digits(probability: float) -> str:
+    """A probability for people to read; an estimated one is never said to be certain."""
+    words = f"{probability:.2f}"
+    return {"1.00": "above 0.99", "0.00": "below 0.01"}.get(words, words)
+
+
 def answer(
     check: Check,
     outcome: Outcome,

@@ -15,7 +15,7 @@ from textwrap import wrap
 from typing import Any, Final, final
 
 from palate.audit.audited import Audited
-from palate.audit.check import Check, Finding, Outcome, Row
+from palate.audit.check import Check, Finding, Outcome, Row, two_digits
 from palate.audit.pages import paragraphs
 from palate.audit.run import Audit, named
 from palate.core.files import write_atomic
@@ -168,7 +168,7 @@ class AuditReport:
             "prompt": prompt,
             "note": plain(row.note),
             "judge": "" if record is None else plain(record.judge, most=60),
-            "doubt": "" if row.doubt is None else f"doubt {_in_words(row.doubt)}",
+            "doubt": "" if row.doubt is None else f"doubt {two_digits(row.doubt)}",
             "sharp": "sharp" if small else "smooth",
             "pictures": [
                 {"source": figures.data_uri(picture, most=320), "tag": tag}
@@ -211,12 +211,6 @@ class AuditReport:
             "run": "none" if evidence.run is None else evidence.run.run,
         }
         return [(name, plain(value)) for name, value in facts.items()]
-
-
-def _in_words(doubt: float) -> str:
-    """A probability in two digits; none is ever certain."""
-    words = f"{doubt:.2f}"
-    return {"1.00": "above 0.99", "0.00": "below 0.01"}.get(words, words)
 
 
 def _urgency(finding: Finding) -> tuple[int, str]:

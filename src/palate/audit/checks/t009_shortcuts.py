@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.audit.audited import Audited
-from palate.audit.check import Finding, Row, answer
+from palate.audit.check import Finding, Row, answer, two_digits
 from palate.audit.crossfit import FEWEST, FOLDS, foretold
 from palate.audit.looks import TRAITS
 from palate.core.stats import Estimate, cluster_share
@@ -109,7 +109,8 @@ class Shortcuts:
             Row(
                 ids=(votes[at].row,),
                 pictures=_winner_first(votes[at]),
-                note=f"the probe gives this winner {sure[at]:.2f} without looking at what it shows",
+                note=f"the probe gives this winner {two_digits(sure[at])} without looking at what "
+                "it shows",
                 pairs=(votes[at].pair,),
             )
             for at in order
