@@ -8,12 +8,22 @@ import numpy as np
 import pytest
 import torch
 
+from audit.judged import row
+from audit.judged import snapshot as judged
 from palate.audit.minority import RunEvidence
 from palate.backbones import load
-from palate.core.problems import SettingError, StateError
+from palate.core.problems import DataError, SettingError, StateError
 from palate.core.streams import Streams
 from palate.data.pairs import PreferencePairs
-from palate.recipes.doubts import cross_margins, run_evidence
+from palate.data.snapshot import read_rows as snapshot_rows
+from palate.recipes.doubts import (
+    cross_margins,
+    name_of,
+    planned_run,
+    run_evidence,
+    settings_of,
+)
+from palate.recipes.held_out import of_people
 from palate.recipes.margins import by_digest
 from palate.train.batch import Batches
 from palate.train.cache import Cache
@@ -175,6 +185,39 @@ def test_folds_judge_pairs_whose_prompts_they_never_saw_and_resume(place, tmp_pa
     ]
     assert len(seen) == 2
     assert not seen[0] & seen[1]
+
+
+def test_only_people_s_labels_are_learned_from_where_there_are_any(tmp_path):
+    people = [row(2 * i, 2 * i + 1, prompt=f"a fox {i}") for i in range(3)]
+    machine = [{**each, "judge": "clip", "source": "scorer"} for each in people]
+    ties = [row(2 * i, 2 * i + 1, 0.5, prompt=f"a fox {i}") for i in range(3)]
+    both = judged(tmp_path / "both", [*people, *machine])
+    kept = of_people(both, tmp_path / "work")
+    assert {each.source for each in snapshot_rows(kept)} == {"human"}
+    assert {each.id for each in snapshot_rows(kept)} < {each.id for each in snapshot_rows(both)}
+    assert of_people(both, tmp_path / "work") == kept
+    for name, rows in {"people": people, "machine": machine, "ties": [*machine, *ties]}.items():
+        alone = judged(tmp_path / name, rows)
+        assert of_people(alone, tmp_path / "work") == alone
+
+
+def test_folds_of_other_settings_or_data_never_answer_for_each_other(place, tmp_path):
+    """Wherever the data lies."""
+    told = planned_run(place / "snapshot")
+    moved = planned_run(tmp_path)
+    assert name_of(told, 2, "x") == name_of(moved, 2, "x")
+    steps = planned_run(place / "snapshot", settings={"plan.steps": 7})
+    like = planned_run(place / "snapshot", like=settings_of(place / "run"))
+    names = [name_of(run, folds, data)
+             for run, folds, data in ((told, 2, "x"), (steps, 2, "x"), (like, 2, "x"),
+                                      (told, 3, "x"), (told, 2, "y"))]  # fmt: skip
+    assert len(set(names)) == 5
+    assert (like.model, like.objective.name) == (str(place / "model"), "adaptive-dpo")
+
+
+def test_more_folds_than_prompts_can_fill_are_refused(place, tmp_path):
+    with pytest.raises(DataError, match=r"on 6 prompts\. Need at least 8 prompts for 4 folds"):
+        cross_margins(place / "snapshot", tmp_path, folds=4)
 
 
 def test_one_fold_is_refused(place, tmp_path):

@@ -53,7 +53,7 @@ def held_out_evidence(
         DataError: when the snapshot is damaged or too small.
     """
     like = None if run is None else settings_of(run)
-    asked = _of_people(snapshot, work)
+    asked = of_people(snapshot, work)
     planned = planned_run(asked, like=like)
     name = name_of(planned, folds, PreferencePairs.open(asked).digest)[:SHORT]
     found = cross_margins(
@@ -76,7 +76,7 @@ def held_out_evidence(
     return replace(found, pairs=pairs)
 
 
-def _of_people(snapshot: Path, work: Path) -> Path:
+def of_people(snapshot: Path, work: Path) -> Path:
     """The snapshot of people's records alone; the snapshot itself where nobody preferred any."""
     rows = read_rows(snapshot)
     people = [row for row in rows if row.source not in MACHINES]
