@@ -14,7 +14,7 @@ from palate.data.machine import Machine
 from palate.data.part import label_part
 from palate.data.select import SELECTED, select, select_by_lot
 from palate.data.snapshot import read_imports, read_rows, verify
-from palate.data.spread import FLOOR, by_words, entropy, pick
+from palate.data.spread import FLOOR, Texts, by_words, entropy, pick
 from palate.data.store import Store
 from palate.data.synthetic import drawn_at_random
 from palate.data.taste import Quality, Taste, Weights, length
@@ -199,3 +199,42 @@ def test_the_greedy_order_is_a_prefix_of_the_longer_one_and_takes_nothing_twice(
     assert len(set(order)) == 5
     assert pick(np.array(worth), place, vectors, count=count, diversity=diversity) == order[:count]
     assert order[0] == int(np.argmax(worth))
+
+
+class Sliced:
+    """Vectors that count how often many of them are taken out at once."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        self.vectors, self.shape, self.wide = vectors, vectors.shape, 0
+
+    def __getitem__(self, which) -> np.ndarray:
+        self.wide += len(which) > 1
+        return self.vectors[which]
+
+    def __matmul__(self, other: np.ndarray) -> np.ndarray:
+        return self.vectors @ other
+
+
+def test_what_a_choice_is_like_is_computed_once_and_from_one_copy_of_its_texts(tmp_path):
+    """One copy for the pairs taken, one for those by lot, whatever their number."""
+    whole = snapshot(tmp_path, list(range(1, 11)), [f"{word} it" for word in WORDS])
+    vectors = Sliced(by_words([f"{word} it" for word in WORDS]).toarray())
+    texts = Texts(name="counted", embed=lambda prompts: vectors)
+    select(whole, tmp_path / "out", keep=5, taste=Taste(machine=BRIGHT, texts=texts))
+    assert vectors.wide == 2
+
+
+def test_the_nearest_taken_are_those_that_sorting_finds():
+    """Planted: the greedy order written out with all distances and a full sort."""
+    random = np.random.default_rng(3)
+    vectors = random.normal(size=(30, 4))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    worth, place = random.normal(size=60), random.integers(0, 30, 60)
+    apart = np.maximum(np.linalg.norm(vectors[:, None] - vectors, axis=2) / math.sqrt(2), FLOOR)
+    taken: list[int] = []
+    for _ in range(20):
+        near = np.sort(apart[place][:, place[taken]], axis=1)
+        spread = np.log(near[:, min(len(taken), 3) - 1]) if taken else np.zeros(60)
+        left = np.where(np.isin(np.arange(60), taken), -np.inf, worth + spread)
+        taken.append(int(np.argmax(left)))
+    assert pick(worth, place, vectors, count=20, diversity=1.0) == taken
