@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from palate.core.problems import DataError, require
 from palate.core.streams import Streams
 from palate.data.folds import deal
+from palate.data.ridge import ridge
 
 FOLDS: Final = 5
 # Standard deviation of a standardised difference's weight: from nearly nothing to a wide guess.
@@ -100,15 +101,13 @@ def _surprise(logit: Array, first: Array) -> Array:
 
 def _fit(x: Array, first: Array, width: float) -> Callable[[Array], Array]:
     """A function from differences to log-odds, learned from these pairs."""
-    from sklearn.linear_model import LogisticRegression
-
     scale = np.sqrt(np.square(x).mean(0))
     scale[scale == 0] = 1.0
     strict = first != 0.5
-    model = LogisticRegression(C=width**2, fit_intercept=False, max_iter=500)
     weight = np.abs(2 * first[strict] - 1)
-    model.fit(x[strict] / scale, first[strict] > 0.5, sample_weight=weight)
-    weights = np.asarray(model.coef_, dtype=np.float64)[0] / scale
+    won, looseness = first[strict] > 0.5, width**2
+    found = ridge(x[strict] / scale, won, weight, looseness=looseness, tolerance=1e-4, steps=500)
+    weights = found / scale
     return lambda fresh: fresh @ weights
 
 
