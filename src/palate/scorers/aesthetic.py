@@ -30,7 +30,7 @@ from palate.core.problems import WeightsError, require
 from palate.scorers.clip_folder import CONFIG, WEIGHTS, expected_of, load_named, weights_of
 from palate.scorers.kept import identity_of, open_kept
 from palate.scorers.open_clip import check_shapes
-from palate.scorers.squares import checked, squares
+from palate.scorers.squares import in_batches, squares
 
 KIND = "aesthetic"
 HEAD = "head.safetensors"
@@ -96,14 +96,12 @@ class AestheticScorer:
         Raises:
             DataError: when pictures and prompts differ in number, or a picture in form.
         """
-        checked(images, prompts)
-        starts = range(0, len(images), self._batch)
-        parts = [self._rows(images[i : i + self._batch]) for i in starts]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return in_batches(self._rows, images, prompts, self._batch)
 
     @torch.no_grad()
-    def _rows(self, images: Sequence[np.ndarray]) -> np.ndarray:
+    def _rows(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> np.ndarray:
         """The marks of one batch."""
+        del prompts
         pixels = squares(images, self._side).to(self._device)
         seen = self._network(pixel_values=pixels).image_embeds.double()
         seen = seen / seen.norm(dim=1, keepdim=True)

@@ -31,7 +31,7 @@ from palate.scorers.clip_folder import (
     processors_of,
 )
 from palate.scorers.kept import kind_of
-from palate.scorers.squares import checked
+from palate.scorers.squares import in_batches
 
 Scale = Literal["logit", "cosine"]
 Pixels = Callable[[Sequence[UInt8[np.ndarray, " _ _ 3"]]], Float[Tensor, " n 3 _ _"]]
@@ -130,12 +130,7 @@ class CLIPScorer:
         Raises:
             DataError: when pictures and prompts differ in number, or a picture in form.
         """
-        checked(images, prompts)
-        starts = range(0, len(images), self._batch)
-        parts = [
-            self._rows(images[i : i + self._batch], prompts[i : i + self._batch]) for i in starts
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return in_batches(self._rows, images, prompts, self._batch)
 
     @torch.no_grad()
     def _rows(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> np.ndarray:

@@ -3,19 +3,20 @@
 Read next: `clip.py`, the scorer.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from palate.core.files import digest_file, read_json, write_json
+from palate.core.files import digest_file, write_json
 from palate.core.hub import fetch
-from palate.core.problems import DataError, Problem, WeightsError, require
+from palate.core.problems import WeightsError, require
+from palate.scorers.opening import mapping, quietly, unusable
 
 Shapes = Mapping[str, tuple[int, ...]]
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_KIND = "CLIP model"
 WANTED = (WEIGHTS, "model-*-of-*.safetensors", "*.json", "*.txt")
 _SHARDS = f"{WEIGHTS}.index.json"
 _PICTURES, _TOKENS = "preprocessor_config.json", "tokenizer_config.json"
@@ -60,7 +61,7 @@ def load_named(loader: Any, folder: Path, called: str) -> Any:
         WeightsError: when it cannot be read, is another one, or is not whole.
     """
     _check_kind(folder, called)
-    with _quietly(folder):
+    with quietly(folder, _KIND):
         network, facts = loader.from_pretrained(
             folder,
             use_safetensors=True,
@@ -71,7 +72,7 @@ def load_named(loader: Any, folder: Path, called: str) -> Any:
     missing = sorted(facts["missing_keys"])
     broken = [n for n, t in network.state_dict().items() if not bool(torch.isfinite(t).all())]
     if missing or broken:
-        raise _unusable(folder, f"missing {missing[:3]}, not finite {broken[:3]}")
+        raise unusable(folder, f"missing {missing[:3]}, not finite {broken[:3]}", _KIND)
     return network.requires_grad_(False).eval()
 
 
@@ -88,7 +89,7 @@ def expected_of(folder: Path, *, only_sees: bool = False) -> tuple[Mapping[str, 
     from transformers import CLIPConfig, CLIPModel, CLIPVisionModelWithProjection
 
     _check_kind(folder, "clip")
-    with _quietly(folder), torch.device("meta"):
+    with quietly(folder, _KIND), torch.device("meta"):
         config: Any = CLIPConfig.from_pretrained(folder, local_files_only=True)
         if only_sees:
             width, config = config.projection_dim, config.vision_config
@@ -106,7 +107,7 @@ def load_processors(folder: Path) -> tuple[Any, Any]:
     """
     from transformers import CLIPImageProcessorPil
 
-    with _quietly(folder):
+    with quietly(folder, _KIND):
         pictures = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
     return pictures, load_words(folder)
 
@@ -120,14 +121,14 @@ def load_words(folder: Path) -> Any:
     from transformers import CLIPTokenizer
 
     _refuse(folder, _gone(folder, _TOKENS), "the tokenizer of a CLIP model")
-    with _quietly(folder):
+    with quietly(folder, _KIND):
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def save_words(words: Any, folder: Path) -> None:
     """Write a tokenizer, without a word on where it came from: the same words, the same files."""
     words.save_pretrained(folder)
-    told = _mapping(folder / _TOKENS)
+    told = mapping(folder / _TOKENS, _KIND)
     write_json(folder / _TOKENS, {n: v for n, v in told.items() if n not in _WHENCE})
 
 
@@ -185,7 +186,7 @@ def _weights(folder: Path, gone: Sequence[str]) -> list[Path]:
 
 
 def _check_kind(folder: Path, called: str) -> None:
-    kind = _mapping(folder / CONFIG).get("model_type")
+    kind = mapping(folder / CONFIG, _KIND).get("model_type")
     require(
         kind == called,
         got=f"{folder}: a model of type {kind!r}",
@@ -215,38 +216,3 @@ def _refuse(folder: Path, missing: Sequence[str], need: str) -> None:
 
 def _texts(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix in (".json", ".txt"))
-
-
-@contextmanager
-def _quietly(folder: Path) -> Iterator[None]:
-    """Inside, transformers is silent, and what it dislikes becomes one error about the folder."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    # A stranger's folder in a library's hands: it dislikes bad ones in many ways.
-    except Exception as error:
-        raise _unusable(folder, (str(error).strip() or type(error).__name__)) from error
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _mapping(path: Path) -> Mapping[str, Any]:
-    try:
-        value = read_json(path)
-    except DataError as error:
-        raise _unusable(path.parent, error.got) from error
-    return value if isinstance(value, dict) else {}
-
-
-def _unusable(folder: Path, reason: str) -> Problem:
-    return WeightsError(
-        got=f"{folder}: {reason.splitlines()[0][:300]}",
-        need="weights and settings of a whole CLIP model that fit each other",
-        fix="Copy or download the folder again.",
-    )

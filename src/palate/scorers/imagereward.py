@@ -31,7 +31,7 @@ from palate.scorers.learned import (
     refusing,
     tokens_of,
 )
-from palate.scorers.squares import checked, squares
+from palate.scorers.squares import in_batches, squares
 
 KIND = "imagereward"
 # The authors' constants: they belong to their checkpoint and are nowhere in its tensors.
@@ -119,12 +119,7 @@ class ImageRewardScorer:
         Raises:
             DataError: when pictures and prompts differ in number, or a picture in form.
         """
-        checked(images, prompts)
-        starts = range(0, len(images), self._batch)
-        parts = [
-            self._rows(images[i : i + self._batch], prompts[i : i + self._batch]) for i in starts
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return in_batches(self._rows, images, prompts, self._batch)
 
     def _rows(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> np.ndarray:
         """The rewards of one batch."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -58,6 +59,23 @@ def squares(
         resize: One of this module's two ways.
     """
     return torch.stack([_square(image, side, resize) for image in images])
+
+
+def in_batches(
+    rows: Callable[[Sequence[np.ndarray], Sequence[str]], NDArray[np.float64]],
+    images: Sequence[np.ndarray],
+    prompts: Sequence[str],
+    batch: int,
+) -> NDArray[np.float64]:
+    """One number for each picture with its prompt, from a function that takes a few at once.
+
+    Raises:
+        DataError: when pictures and prompts differ in number, or a picture in form.
+    """
+    checked(images, prompts)
+    starts = range(0, len(images), batch)
+    parts = [rows(images[i : i + batch], prompts[i : i + batch]) for i in starts]
+    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def checked(images: Sequence[np.ndarray], prompts: Sequence[str]) -> None:

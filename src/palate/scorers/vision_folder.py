@@ -8,16 +8,17 @@ makers and is not run.
 Read next: `vision.py`, which asks the model.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from palate.core.files import digest_file, read_json
-from palate.core.problems import DataError, Problem, WeightsError, require
+from palate.core.files import digest_file
+from palate.core.problems import WeightsError, require
+from palate.scorers.opening import mapping, quietly, unusable
 
+_KIND: Final = "vision-language model"
 WANTED: Final = ("model*.safetensors", "*.json", "*.txt")
 _WEIGHTS: Final = ("model.safetensors", "model-*-of-*.safetensors")
 _NEEDED: Final = ("config.json", "preprocessor_config.json", "tokenizer_config.json")
@@ -66,17 +67,18 @@ def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     Raises:
         WeightsError: when they cannot be read, are of another family, or are not whole.
     """
-    family = FAMILIES.get(str(_config(folder).get("model_type")))
+    called = mapping(folder / "config.json", _KIND).get("model_type")
+    family = FAMILIES.get(str(called))
     if family is None:
         raise WeightsError(
-            got=f"{folder}: a model of type {_config(folder).get('model_type')!r}",
+            got=f"{folder}: a model of type {called!r}",
             need=f"one of the types {', '.join(FAMILIES)}",
             fix="Serve other models with vLLM or SGLang and ask them as endpoint:NAME.",
         )
     from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
 
     loader, words = family(), AutoTokenizer
-    with _quietly(folder):
+    with quietly(folder, _KIND):
         network, facts = loader.from_pretrained(
             folder,
             use_safetensors=True,
@@ -89,40 +91,5 @@ def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     missing = sorted(facts["missing_keys"])
     broken = [n for n, t in network.named_parameters() if not bool(torch.isfinite(t).all())]
     if missing or broken:
-        raise _unusable(folder, f"missing {missing[:3]}, not finite {broken[:3]}")
+        raise unusable(folder, f"missing {missing[:3]}, not finite {broken[:3]}", _KIND)
     return network.requires_grad_(False).eval(), pictures, tokenizer
-
-
-def _config(folder: Path) -> Mapping[str, Any]:
-    try:
-        value = read_json(folder / "config.json")
-    except DataError as error:
-        raise _unusable(folder, error.got) from error
-    return value if isinstance(value, dict) else {}
-
-
-@contextmanager
-def _quietly(folder: Path) -> Iterator[None]:
-    """Inside, transformers is silent, and what it dislikes becomes one error about the folder."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    # A stranger's folder in a library's hands: it dislikes bad ones in many ways.
-    except Exception as error:
-        raise _unusable(folder, str(error).strip() or type(error).__name__) from error
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _unusable(folder: Path, reason: str) -> Problem:
-    return WeightsError(
-        got=f"{folder}: {reason.splitlines()[0][:300]}",
-        need="weights and settings of a whole vision-language model that fit each other",
-        fix="Copy or download the folder again.",
-    )
