@@ -31,6 +31,11 @@ def ridge(
     # Half a second to import: only those who learn wait for it.
     from sklearn.linear_model import LogisticRegression
 
+    if len(set(first.tolist())) == 1:
+        # scikit-learn wants both answers. A pair seen from its other side says the same.
+        turned = np.arange(len(first)) % 2 == 0
+        differences = np.where(turned[:, None], -differences, differences)
+        first = first != turned
     fit = LogisticRegression(C=looseness, fit_intercept=False, tol=tolerance, max_iter=steps)
     fit.fit(differences, first, sample_weight=weight)
     return np.asarray(fit.coef_[0], np.float64)
