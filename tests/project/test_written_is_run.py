@@ -38,7 +38,16 @@ def run_blocks(page: Path, folder: Path, slow: bool) -> int:
     return len(blocks)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def quick(page: Path) -> bool:
+    """Two pages of methods stand for all: what they run differs in the method's name alone."""
+    return page.parent.name != "methods" or page.stem in ("dpo", "dedpo")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page if quick(page) else pytest.param(page, marks=pytest.mark.slow) for page in PAGES],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_marked_commands_run(page, tmp_path):
     if not run_blocks(page, tmp_path, slow=False):
         assert page != PAGES[0], "README.md marks no block with <!-- run -->"

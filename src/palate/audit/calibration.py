@@ -29,8 +29,7 @@ from typing import Final, final
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import expit, xlog1py, xlogy
-from scipy.stats import norm
+from scipy.special import expit, ndtri, xlog1py, xlogy
 
 from palate.core.stats import Estimate
 from palate.data.shares import further
@@ -38,7 +37,7 @@ from palate.data.shares import further
 RATES: Final = np.linspace(0.005, 0.495, 50)
 SHARPNESS: Final = np.geomspace(0.1, 20.0, 30)
 # Middles of slices of equal probability of a normal number.
-NODES: Final = norm.ppf((np.arange(41) + 0.5) / 41)[:, None]
+NODES: Final = ndtri((np.arange(41) + 0.5) / 41)[:, None]
 # Where log-odds are alike to a fiftieth of their spread, they count as equal for the weights.
 STEPS: Final = 50
 # Up to so many pairs doubts are computed one by one; of more, to a five-hundredth of the spread.

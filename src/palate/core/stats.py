@@ -13,7 +13,6 @@ from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats as scipy_stats
 
 from palate.core.plain import plain
 from palate.core.problems import require
@@ -150,9 +149,17 @@ def cluster_mean(
     )
 
 
+def _laws() -> Any:
+    # A second of importing that most commands do without.
+    from scipy import stats
+
+    return stats
+
+
 def _small_sample(count: int, confidence: float) -> float:
     """How much too narrow a bootstrap of few clusters is: n for n − 1, normal tails for t's."""
-    tails = [law.ppf(0.5 + confidence / 2) for law in (scipy_stats.t(count - 1), scipy_stats.norm)]
+    laws = _laws()
+    tails = [law.ppf(0.5 + confidence / 2) for law in (laws.t(count - 1), laws.norm)]
     return float(np.sqrt(count / (count - 1)) * tails[0] / tails[1])
 
 
@@ -252,7 +259,7 @@ def wilson(successes: float, trials: int, *, confidence: float = 0.95) -> Estima
 
 def wilson_ends(share: float, trials: float, confidence: float) -> tuple[float, float]:
     """Wilson's interval (1927); `trials` may be a fraction."""
-    z = float(scipy_stats.norm.ppf(0.5 + confidence / 2))
+    z = float(_laws().norm.ppf(0.5 + confidence / 2))
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
     half /= 1 + z * z / trials
@@ -262,8 +269,8 @@ def wilson_ends(share: float, trials: float, confidence: float) -> tuple[float, 
 def exact_ends(share: float, trials: int, confidence: float) -> tuple[float, float]:
     """Clopper and Pearson's interval (1934), never too narrow; wins may be fractions (ties)."""
     wins, tail = share * trials, (1 - confidence) / 2
-    low = scipy_stats.beta(wins, trials - wins + 1).ppf(tail) if wins > 0 else 0.0
-    high = scipy_stats.beta(wins + 1, trials - wins).ppf(1 - tail) if wins < trials else 1.0
+    low = _laws().beta(wins, trials - wins + 1).ppf(tail) if wins > 0 else 0.0
+    high = _laws().beta(wins + 1, trials - wins).ppf(1 - tail) if wins < trials else 1.0
     return float(low), float(high)
 
 
@@ -275,7 +282,7 @@ def comparisons_needed(win_rate: float, *, power: float = 0.8, confidence: float
         need="a win rate between 0.5 and 1",
         fix="State the smallest win rate you want to see.",
     )
-    z_alpha = float(scipy_stats.norm.ppf(0.5 + confidence / 2))
-    z_beta = float(scipy_stats.norm.ppf(power))
+    z_alpha = float(_laws().norm.ppf(0.5 + confidence / 2))
+    z_beta = float(_laws().norm.ppf(power))
     spread = z_alpha * 0.5 + z_beta * np.sqrt(win_rate * (1 - win_rate))
     return int(np.ceil((spread / (win_rate - 0.5)) ** 2))
