@@ -103,7 +103,7 @@ def _by_kind(votes: Sequence[Vote], judged: Sequence[Ballot]) -> list[Held]:
     machines = {vote.judge for vote in votes if vote.source in MACHINES}
     if machines == names:
         held = against_others(judged)
-        return [{name: held.get(name, []) for name in names}]
+        return [{name: held.get(name, []) for name in sorted(names)}]
     people = [
         Ballot(
             pair=each.pair,
@@ -113,8 +113,8 @@ def _by_kind(votes: Sequence[Vote], judged: Sequence[Ballot]) -> list[Held]:
     ]
     own, others = against_others(people), against_people(votes)
     return [
-        {name: own.get(name, []) for name in names - machines},
-        {name: others.get(name, []) for name in machines},
+        {name: own.get(name, []) for name in sorted(names - machines)},
+        {name: others.get(name, []) for name in sorted(machines)},
     ]
 
 
