@@ -106,7 +106,7 @@ def freeze(store: Path, out: Path, /, *, json: Flag = False) -> None:
         f"{made.path}: {made.comparisons:,} comparisons ({made.ties:,} ties) on "
         f"{made.prompts:,} prompts, {made.pictures:,} pictures, digest {made.digest[:12]}"
     )
-    next_steps(f"palate data show {out}", _train(out))
+    next_steps(f"palate data show {out}", f"palate audit {out}", _train(out))
 
 
 data.command(

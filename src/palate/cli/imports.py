@@ -84,6 +84,7 @@ def import_pairs(
     if freeze is not None:
         next_steps(
             f"palate data show {freeze}",
+            f"palate audit {freeze}",
             f"palate train --model shipped --data {freeze} --out runs/first",
         )
     else:
