@@ -13,6 +13,7 @@ from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 
 from palate.core.plain import plain
 from palate.core.problems import require
@@ -149,18 +150,16 @@ def cluster_mean(
     )
 
 
-def _laws() -> Any:
-    # A second of importing that most commands do without.
-    from scipy import stats
-
-    return stats
+def tails(count: int, confidence: float) -> tuple[float, float]:
+    """How far out Student's tails lie with `count` clusters, and the normal law's."""
+    at = 0.5 + confidence / 2
+    return float(stdtrit(count - 1, at)), float(ndtri(at))
 
 
 def _small_sample(count: int, confidence: float) -> float:
     """How much too narrow a bootstrap of few clusters is: n for n − 1, normal tails for t's."""
-    laws = _laws()
-    tails = [law.ppf(0.5 + confidence / 2) for law in (laws.t(count - 1), laws.norm)]
-    return float(np.sqrt(count / (count - 1)) * tails[0] / tails[1])
+    far, near = tails(count, confidence)
+    return float(np.sqrt(count / (count - 1)) * far / near)
 
 
 def cluster_share(
@@ -197,18 +196,44 @@ def cluster_share(
         narrower = np.sqrt(count / (count - 1)) / _small_sample(count, confidence)
         worth = count * share * (1 - share) / means.var(ddof=1) * narrower**2
         trials = max(trials, float(worth))
-    low, high = wilson_ends(share, trials, confidence)
-    if not trusted:
-        exact = exact_ends(share, count, confidence)
-        low, high = min(low, exact[0]), max(high, exact[1])
+    single = None if trusted else count
+    return share_of(share, trials, count, len(values), exact=single, confidence=confidence)
+
+
+def share_of(
+    share: float,
+    trials: float,
+    clusters: int,
+    measurements: int,
+    *,
+    exact: int | None,
+    confidence: float,
+) -> Estimate:
+    """A share with Wilson's interval on `trials` independent answers.
+
+    Args:
+        share: The estimate.
+        trials: What the measurements are worth in independent answers.
+        clusters: How many clusters there are.
+        measurements: Single measurements behind them.
+        exact: Where the clusters' spread is not trusted: answers for the exact interval, of which
+            and Wilson's the wider is taken.
+        confidence: Nominal coverage.
+    """
+    low, high = _wilson_ends(share, trials, confidence)
+    if exact is not None:
+        ends = _exact_ends(share, exact, confidence)
+        low, high = min(low, ends[0]), max(high, ends[1])
     return Estimate(
         value=share,
         low=low,
         high=high,
-        n=count,
-        measurements=len(values),
+        n=clusters,
+        measurements=measurements,
         confidence=confidence,
-        method="Wilson, effective n" if trusted else "wider of Wilson and exact, n = clusters",
+        method="Wilson, effective n"
+        if exact is None
+        else "wider of Wilson and exact, n = clusters",
     )
 
 
@@ -245,7 +270,7 @@ def wilson(successes: float, trials: int, *, confidence: float = 0.95) -> Estima
         fix="Count again.",
     )
     share = successes / trials
-    low, high = wilson_ends(share, trials, confidence)
+    low, high = _wilson_ends(share, trials, confidence)
     return Estimate(
         value=share,
         low=low,
@@ -257,20 +282,23 @@ def wilson(successes: float, trials: int, *, confidence: float = 0.95) -> Estima
     )
 
 
-def wilson_ends(share: float, trials: float, confidence: float) -> tuple[float, float]:
+def _wilson_ends(share: float, trials: float, confidence: float) -> tuple[float, float]:
     """Wilson's interval (1927); `trials` may be a fraction."""
-    z = float(_laws().norm.ppf(0.5 + confidence / 2))
+    z = float(ndtri(0.5 + confidence / 2))
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
     half /= 1 + z * z / trials
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
-def exact_ends(share: float, trials: int, confidence: float) -> tuple[float, float]:
+def _exact_ends(share: float, trials: int, confidence: float) -> tuple[float, float]:
     """Clopper and Pearson's interval (1934), never too narrow; wins may be fractions (ties)."""
     wins, tail = share * trials, (1 - confidence) / 2
-    low = _laws().beta(wins, trials - wins + 1).ppf(tail) if wins > 0 else 0.0
-    high = _laws().beta(wins + 1, trials - wins).ppf(1 - tail) if wins < trials else 1.0
+    # A second of importing that most commands do without.
+    from scipy.stats import beta
+
+    low = beta(wins, trials - wins + 1).ppf(tail) if wins > 0 else 0.0
+    high = beta(wins + 1, trials - wins).ppf(1 - tail) if wins < trials else 1.0
     return float(low), float(high)
 
 
@@ -282,7 +310,7 @@ def comparisons_needed(win_rate: float, *, power: float = 0.8, confidence: float
         need="a win rate between 0.5 and 1",
         fix="State the smallest win rate you want to see.",
     )
-    z_alpha = float(_laws().norm.ppf(0.5 + confidence / 2))
-    z_beta = float(_laws().norm.ppf(power))
+    z_alpha = float(ndtri(0.5 + confidence / 2))
+    z_beta = float(ndtri(power))
     spread = z_alpha * 0.5 + z_beta * np.sqrt(win_rate * (1 - win_rate))
     return int(np.ceil((spread / (win_rate - 0.5)) ** 2))

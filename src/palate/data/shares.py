@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.core.stats import FEWEST_APART, Estimate, exact_ends, wilson_ends
+from palate.core.stats import FEWEST_APART, Estimate, share_of, tails
 
 
 def pooled_share(
@@ -40,28 +40,13 @@ def pooled_share(
     if trusted:
         rest = totals - share * sizes
         variance = count / (count - 1) * float((rest**2).sum()) / sizes.sum() ** 2
-        tails = further(count, confidence) ** 2
-        trials = max(trials, share * (1 - share) / variance / tails)
-    low, high = wilson_ends(share, trials, confidence)
-    if not trusted:
-        exact = exact_ends(share, max(1, int(trials)), confidence)
-        low, high = min(low, exact[0]), max(high, exact[1])
-    return Estimate(
-        value=share,
-        low=low,
-        high=high,
-        n=count,
-        measurements=len(numbers),
-        confidence=confidence,
-        method="Wilson, effective n" if trusted else "wider of Wilson and exact, n = clusters",
-    )
+        wider = further(count, confidence) ** 2
+        trials = max(trials, share * (1 - share) / variance / wider)
+    exact = None if trusted else max(1, int(trials))
+    return share_of(share, trials, count, len(numbers), exact=exact, confidence=confidence)
 
 
 def further(count: int, confidence: float) -> float:
     """How much further out Student's tails lie than the normal law's, with `count` clusters."""
-    from scipy.special import ndtri, stdtrit
-
-    # Student's and the normal law's quantiles, without the second that scipy.stats takes to import.
-    at = 0.5 + confidence / 2
-    far, near = float(stdtrit(count - 1, at)), float(ndtri(at))
+    far, near = tails(count, confidence)
     return far / near

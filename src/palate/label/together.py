@@ -16,6 +16,7 @@ Read next: `palate/data/calibrated.py`, the arithmetic of calibrated rewards.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, final
@@ -64,10 +65,9 @@ class Rule(Protocol):
         ...
 
 
-@final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Majority:
-    """The picture that more scorers prefer; a hard label.
+class _Counted(ABC):
+    """A rule that only asks which scorers prefer which picture.
 
     Attributes:
         indifference: A scorer whose scores differ by no more than this abstains, in its own unit.
@@ -75,7 +75,6 @@ class Majority:
 
     indifference: float = 0.0
 
-    name: ClassVar[str] = "majority"
     compares: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -89,6 +88,18 @@ class Majority:
     def worth(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """The scores themselves."""
         return scores
+
+    @abstractmethod
+    def answer(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> float | str:
+        """The agreement, or the reason why there is none."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Majority(_Counted):
+    """The picture that more scorers prefer; a hard label."""
+
+    name: ClassVar[str] = "majority"
 
     def answer(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> float | str:
         """Count the votes: an even split is no label, and a tie only where nobody votes."""
@@ -100,29 +111,10 @@ class Majority:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pareto:
-    """A label only where one picture is at least as good to all scorers, and better to one.
-
-    Attributes:
-        indifference: Differences up to it count as none, in each scorer's own unit.
-    """
-
-    indifference: float = 0.0
+class Pareto(_Counted):
+    """A label only where one picture is at least as good to all scorers, and better to one."""
 
     name: ClassVar[str] = "pareto"
-    compares: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        _difference(self.indifference)
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What its labels depend on, besides the scores."""
-        return {"indifference": self.indifference}
-
-    def worth(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The scores themselves."""
-        return scores
 
     def answer(self, first: NDArray[np.float64], second: NDArray[np.float64]) -> float | str:
         """No scorer against it, and one for it; a tie where nobody sees a difference."""

@@ -6,7 +6,6 @@ drop or ask again has seen them.
 Read next: `page.py`, whose style this page shares.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -119,11 +118,6 @@ class AuditReport:
             StateError: when the disk refuses.
         """
         write_atomic(path, self.page())
-        return path
-
-    def save_json(self, path: Path) -> Path:
-        """Write the whole audit as JSON; returns the file."""
-        write_atomic(path, json.dumps(self.json(), indent=2, ensure_ascii=False) + "\n")
         return path
 
     def _size(self) -> str:
