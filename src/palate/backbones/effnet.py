@@ -149,9 +149,9 @@ class PictureEncoder(nn.Module):
             kind=WeightsError,
         )
         zeros = {name: torch.zeros((), dtype=torch.long) for name in counts}
-        held = {name: tensors[name].float() for name in wanted.keys() - counts}
-        encoder.load_state_dict({**zeros, **held}, assign=True)
-        return encoder.requires_grad_(False).eval().to(device)
+        # Copied, not kept as read: answers would depend on where in the file a weight begins.
+        encoder.to_empty(device=device).load_state_dict({**tensors, **zeros})
+        return encoder.requires_grad_(False).eval()
 
     def forward(self, x_bcyx: Float[Tensor, " b 3 h w"]) -> Float[Tensor, " b c y x"]:
         """Latents of pictures whose colours are already normalised."""
