@@ -32,6 +32,7 @@ COMMANDS = (
     "world",
     "world scenes",
     "world pairs",
+    "world people",
     "world pretrain",
     "train",
     "resume",

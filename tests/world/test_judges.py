@@ -9,10 +9,14 @@ from palate.world import (
     MAJORITY,
     OPPOSITE,
     PERFECT,
+    SPREAD,
     Judge,
     Preference,
     Scene,
     Style,
+    Taste,
+    diverse,
+    likeness,
     population,
     render,
     varied,
@@ -87,3 +91,42 @@ def test_a_share_of_two_hundred_percent_is_refused():
         Judge(id="j", temperature=-1)
     with pytest.raises(SettingError, match=r"Got n=0 judges"):
         varied(0, seed=0)
+
+
+def test_a_direction_of_strength_three_weighs_each_part_by_its_spread():
+    """Weights × 18 × spreads are the direction times 3: their length is 3 for every judge."""
+    for judge in diverse(5, seed=0):
+        taste = judge.taste
+        logits = [
+            18 * taste.vividness * SPREAD["vividness"],
+            18 * taste.tidiness * SPREAD["tidiness"],
+            18 * taste.composition * SPREAD["composition"],
+        ]
+        assert np.linalg.norm(logits) == pytest.approx(3.0)
+        assert taste.fidelity == MAJORITY.fidelity
+
+
+def test_diverse_judges_are_alike_or_opposed_in_equal_shares():
+    """Cosines of even directions in three dimensions are even between −1 and 1."""
+    tastes = [judge.taste for judge in diverse(60, seed=3)]
+    cosines = [
+        likeness(one, other) for row, one in enumerate(tastes) for other in tastes[row + 1 :]
+    ]
+    assert abs(np.mean(cosines)) < 0.1
+    assert abs(np.std(cosines) - 1 / np.sqrt(3)) < 0.05
+    assert min(cosines) < -0.9
+    assert max(cosines) > 0.9
+    assert diverse(8, seed=3) == diverse(60, seed=3)[:8]
+    assert diverse(8, seed=4) != diverse(8, seed=3)
+
+
+def test_a_taste_is_like_itself_unlike_its_opposite_and_neither_to_no_taste():
+    """Vividness 0.5, tidiness 0.2, composition 0.1 and their negatives: cosines 1 and −1."""
+    assert likeness(MAJORITY, MAJORITY) == pytest.approx(1.0)
+    assert likeness(MAJORITY, OPPOSITE) == pytest.approx(-1.0)
+    assert likeness(MAJORITY, Taste()) == 0.0
+
+
+def test_a_negative_strength_is_refused():
+    with pytest.raises(SettingError, match=r"Got strength=-1"):
+        diverse(3, seed=0, strength=-1)

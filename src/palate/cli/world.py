@@ -1,4 +1,4 @@
-"""`palate world`: look at the small world, make judged pairs in it, pretrain its model."""
+"""`palate world`: look at the small world, make pairs of judges in it, pretrain its model."""
 
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ world = new_app(
         """
         palate world scenes --out scenes.png
         palate world pairs --out pairs.parquet --count 200
+        palate world people --out people --judges 48
         palate world pretrain --out small-model
         """
     ),
@@ -118,6 +119,64 @@ def pairs(
         return
     say(f"{out}: " + ", ".join(f"{name} {value}" for name, value in facts.items()))
     next_steps(f"palate data import {out} --store my-store")
+
+
+@world.command(
+    help_epilogue=examples(
+        """
+        palate world people --out people
+        palate world people --out few --judges 8 --pairs-each 12 --seed 1
+        """
+    )
+)
+def people(
+    *,
+    out: Path,
+    model: str = "shipped",
+    judges: int = 48,
+    pairs_each: int = 32,
+    seed: int = 0,
+    strength: float = 3.0,
+    flip_rate: float = 0.05,
+    indifference: float = 0.1,
+    json: Flag = False,
+) -> None:
+    """Pairs of many people whose tastes differ and partly oppose, and what each of them likes.
+
+    Writes pairs.parquet (Pick-a-Pic, with user ids) and people.json (the true tastes).
+
+    Args:
+        out: The folder.
+        model: Who draws: a folder, a Hub name, or `shipped`.
+        judges: How many people.
+        pairs_each: Prompts that each of them is asked about.
+        seed: Everything is a function of it.
+        strength: How much taste decides: the usual personal difference in a pair, in logits.
+        flip_rate: Chance that a judge presses the wrong button.
+        indifference: Difference of true reward below which a judge calls a tie.
+        json: Print what was made as JSON and nothing else on stdout.
+    """
+    from palate.recipes.people import PAIRS, PEOPLE, make_people
+
+    with Bar("pictures") as bar:
+        facts = make_people(
+            out,
+            model=model,
+            judges=judges,
+            pairs_each=pairs_each,
+            seed=seed,
+            strength=strength,
+            flip_rate=flip_rate,
+            indifference=indifference,
+            progress=bar.at,
+        )
+    if json:
+        emit(facts)
+        return
+    for name, value in facts.items():
+        say(f"{name.replace('_', ' ')}  {value if isinstance(value, int) else f'{value:.2f}'}")
+    say(f"{out / PAIRS}, {out / PEOPLE}")
+    next_steps(f"palate data import {out / PAIRS} --store my-store --freeze my-pairs")
 
 
 @world.command(

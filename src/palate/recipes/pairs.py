@@ -67,7 +67,7 @@ def make_pairs(
     answers = [
         _ask(people, captions[row], drawn[2 * row : 2 * row + 2], seed) for row in range(count)
     ]
-    export_pickapic(_rows(captions, drawn, answers, model, quality), out)
+    export_pickapic(pickapic_rows(captions, drawn, answers, model, quality), out)
     ties = sum(answer is Preference.TIE for _, answer, _ in answers)
     clear = [
         (gap > 0, answer is Preference.A)
@@ -96,7 +96,7 @@ def _ask(
     return judge, judge.prefer_by(gap, chance("answer", caption)), majority
 
 
-def _rows(
+def pickapic_rows(
     captions: list[str],
     drawn: NDArray[np.uint8],
     answers: list[tuple[Judge, Preference, float]],

@@ -1,6 +1,14 @@
 """A small world with a known taste: scenes, their pictures, the exact reward, and judges."""
 
-from palate.world.judges import Judge, Preference, population, varied
+from palate.world.judges import (
+    SPREAD,
+    Judge,
+    Preference,
+    diverse,
+    likeness,
+    population,
+    varied,
+)
 from palate.world.render import PERFECT, Style, render, training_pictures
 from palate.world.reward import (
     FIDELITY_PARTS,
@@ -21,6 +29,7 @@ __all__ = [
     "MAJORITY",
     "OPPOSITE",
     "PERFECT",
+    "SPREAD",
     "TASTE_PARTS",
     "Judge",
     "Preference",
@@ -30,6 +39,8 @@ __all__ = [
     "Taste",
     "Thing",
     "TrueReward",
+    "diverse",
+    "likeness",
     "parts",
     "population",
     "prompts",

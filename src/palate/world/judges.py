@@ -10,13 +10,18 @@ Read next: `reward.py`, what they judge by.
 import math
 from dataclasses import dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import final
 
 import numpy as np
 
 from palate.core.problems import require
 from palate.core.streams import Stream, Streams
-from palate.world.reward import MAJORITY, OPPOSITE, Taste, reward
+from palate.world.reward import MAJORITY, OPPOSITE, SCALE, TASTE_PARTS, Taste, reward
+
+# How far two of the shipped model's pictures for one prompt lie apart in each part: the standard
+# deviation of the difference, over 300 of the shipped pairs.
+SPREAD = MappingProxyType({"vividness": 0.142, "tidiness": 0.331, "composition": 0.194})
 
 
 class Preference(Enum):
@@ -157,6 +162,77 @@ def varied(
             )
         )
     return judges
+
+
+def diverse(
+    n: int,
+    seed: int,
+    *,
+    strength: float = 3.0,
+    fidelity: float = MAJORITY.fidelity,
+    flip_rate: float = 0.05,
+    temperature: float = 1.0,
+    indifference: float = 0.0,
+) -> list[Judge]:
+    """`n` judges who agree on fidelity alone: what else they like points anywhere, evenly.
+
+    A taste is a direction in (vividness, tidiness, composition), each in units of its natural
+    spread within a pair (`SPREAD`), drawn evenly on the sphere: two judges are on average neither
+    alike nor opposed, and among many some are nearly opposites (`likeness`). Judge k is the same
+    in every population of the seed.
+
+    Args:
+        n: How many.
+        seed: Which directions.
+        strength: Standard deviation, over pairs of the shipped model's pictures, of how much more
+            the taste likes one than the other, in logits and fidelity apart. At 3 half of all
+            pairs are more than 2 logits apart.
+        fidelity: Everybody's weight of fidelity.
+        flip_rate: Chance that an answer is turned round.
+        temperature: Noise of the answers, as in `Judge`.
+        indifference: Reward difference below which a judge calls a tie.
+
+    Raises:
+        SettingError: for fewer than one judge, or a strength below 0.
+    """
+    _check_size(n)
+    require(
+        strength >= 0,
+        got=f"strength={strength}",
+        need="a strength of at least 0",
+        fix="Use 3 for tastes that decide most pairs, 0 for judges who want fidelity alone.",
+    )
+    judges = []
+    for number in range(n):
+        drawn = Streams(seed)("direction", number).numpy().normal(size=len(TASTE_PARTS))
+        direction = strength / SCALE * drawn / np.linalg.norm(drawn)
+        weights = {
+            part: float(each) / SPREAD[part]
+            for part, each in zip(TASTE_PARTS, direction, strict=True)
+        }
+        judges.append(
+            Judge(
+                id=f"judge-{number:03d}",
+                taste=Taste(fidelity=fidelity, **weights),
+                temperature=temperature,
+                flip_rate=flip_rate,
+                indifference=indifference,
+            )
+        )
+    return judges
+
+
+def likeness(one: Taste, other: Taste) -> float:
+    """The cosine between two tastes in units of natural spread, fidelity apart.
+
+    1 for the same taste, −1 for opposites; 0 where either likes nothing but fidelity.
+    """
+    first, second = (
+        np.array([getattr(taste, part) * SPREAD[part] for part in TASTE_PARTS])
+        for taste in (one, other)
+    )
+    lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(first @ second) / lengths if lengths > 0 else 0.0
 
 
 def _check_size(n: int) -> None:
