@@ -124,7 +124,7 @@ def test_an_export_of_another_shape_is_refused(eps, copy, tmp_path):
 
     load(eps, train=True).export(tmp_path / "export")
     rewrite(copy / "unet/config.json", sample_size=32)
-    with pytest.raises(WeightsError, match="a UNet of another shape"):
+    with pytest.raises(WeightsError, match="a unet of another shape"):
         load(copy, weights=tmp_path / "export")
 
 

@@ -16,6 +16,7 @@ from palate.backbones.backbone import (
     Adapter,
     Backbone,
     Condition,
+    Personal,
     Precision,
     Sizes,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Backbone",
     "Condition",
     "Mixture",
+    "Personal",
     "Precision",
     "Sizes",
     "load",
@@ -65,6 +67,7 @@ def load(
     precision: Precision = "fp32",
     gradient_checkpointing: bool = False,
     weights: str | Path | Mixture | None = None,
+    personal: Personal | None = None,
 ) -> Backbone:
     """Load a model for sampling, or with `train` for training.
 
@@ -77,6 +80,7 @@ def load(
         gradient_checkpointing: Recompute activations in the backward pass, to save memory.
         weights: A result to put on the model: a LoRA file, the folder of an export, or a mixture
             of several. A mixture is drawn from, or exported whole.
+        personal: Train attention to users, beside a network that stays as it is.
 
     Raises:
         SettingError: for settings that do not exist or contradict each other.
@@ -96,6 +100,7 @@ def load(
         precision=precision,
         gradient_checkpointing=gradient_checkpointing,
         weights=Path(weights) if isinstance(weights, str) else weights,
+        personal=personal,
     )
 
 

@@ -1,5 +1,7 @@
 """Pictures to latents and back, always in float32: known autoencoders overflow in half."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
@@ -76,6 +78,60 @@ def _scaling(network: AutoencoderKL) -> tuple[float | Tensor, float | Tensor]:
     )
     wide = [torch.tensor(row, dtype=torch.float32)[:, None, None] for row in (mean, spread)]
     return scale / wide[1].to(network.device), wide[0].to(network.device)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Latents on a grid of squares of pixels, which is how most families have them.
+
+    Attributes:
+        channels: Of the latents.
+        factor: Pixels to one latent, in each direction.
+        resolution: Side of the pictures the model was made for, in pixels.
+        probe: Side of latents that are just large enough to ask the network something.
+    """
+
+    channels: int
+    factor: int
+    resolution: int
+    probe: int
+
+    @classmethod
+    def of_unet(cls, network: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> "Grid":
+        """The grid of a UNet and an autoencoder, from their settings.
+
+        Raises:
+            WeightsError: when one of them does not say how large it is.
+        """
+        wanted = {
+            "unet": ("in_channels", "sample_size", "block_out_channels"),
+            "vae": ("block_out_channels",),
+        }
+        for part, settings in (("unet", network), ("vae", autoencoder)):
+            missing = [name for name in wanted[part] if settings.get(name) is None]
+            require(
+                not missing,
+                got=f"{part}/config.json without {', '.join(missing)}",
+                need="the sizes of the network",
+                fix="Correct the file, or fetch it again.",
+                kind=WeightsError,
+            )
+        factor = 2 ** (len(autoencoder["block_out_channels"]) - 1)
+        return cls(
+            channels=int(network["in_channels"]),
+            factor=factor,
+            resolution=int(network["sample_size"]) * factor,
+            probe=2 ** len(network["block_out_channels"]),
+        )
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of a picture; see `latent_shape`."""
+        return latent_shape(height, width, channels=self.channels, factor=self.factor)
+
+    def pixels(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the picture that latents of this size are of."""
+        return height * self.factor, width * self.factor
 
 
 def latent_shape(height: int, width: int, *, channels: int, factor: int) -> tuple[int, int, int]:

@@ -9,9 +9,10 @@ Read next: `latent.py`, the one implementation; `lora.py`, adapters whose absenc
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, final, get_args
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Protocol, final, get_args
 
 import torch
 from jaxtyping import Float, Int, Shaped, UInt8
@@ -25,7 +26,7 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 Initialisation = Literal["gaussian", "uniform"]
 INITIALISATIONS: tuple[str, ...] = get_args(Initialisation)
 ATTENTION = ("to_k", "to_out.0", "to_q", "to_v")
-_SIZES = "sizes"
+_SIZES, _USER = "sizes", "user"
 
 
 @final
@@ -67,7 +68,7 @@ class Condition:
     Attributes:
         tensors: `text`, [b, tokens, width]; for larger models also `pooled`, [b, width]. Where
             the pictures are known, `sizes`, [b, 6], as `Sizes.numbers`; models that were not
-            taught sizes ignore them.
+            taught sizes ignore them. Where it is for somebody, `user`, [b, tokens, width].
     """
 
     tensors: Mapping[str, Tensor]
@@ -99,6 +100,26 @@ class Condition:
             fix="Make them with `Sizes.numbers`.",
         )
         return Condition(rest if sizes is None else {**rest, _SIZES: sizes})
+
+    @property
+    def user(self) -> Float[Tensor, " b tokens width"] | None:
+        """Whom each row is for; zeros are nobody. None where nobody was ever meant."""
+        return self.tensors.get(_USER)
+
+    def with_user(self, user: Float[Tensor, " b tokens width"] | None) -> "Condition":
+        """The same prompts for these users, one embedding per row; None for nobody at all.
+
+        Raises:
+            SettingError: when there is not one embedding, [tokens, width], for each row.
+        """
+        rest = {name: tensor for name, tensor in self.tensors.items() if name != _USER}
+        require(
+            user is None or (user.ndim == 3 and len(user) == len(self)),
+            got=f"user embeddings of shape {None if user is None else tuple(user.shape)}",
+            need=f"[tokens, width] for each of {len(self)} rows",
+            fix="Stack one embedding per row; zeros stand for nobody.",
+        )
+        return Condition(rest if user is None else {**rest, _USER: user})
 
     def rows(self, index: Tensor | Sequence[int]) -> "Condition":
         """The rows of the given numbers, in their order; a number may repeat."""
@@ -196,6 +217,42 @@ class Adapter:
         return (self.rank if self.alpha is None else self.alpha) / self.rank
 
 
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Personal:
+    """Attention to a user embedding beside every attention to text (PPD, arXiv:2501.06655).
+
+    The new layers are all that is trained. What they answer starts at zero and is left out for
+    rows that are for nobody, so that both before the first step and without a user the model is
+    its base to the bit.
+
+    Attributes:
+        user_width: Width of one token of the user embeddings.
+        tokens: The most tokens an embedding has.
+        width: What one shared projection makes of a token's width, before each layer's keys and
+            values. Straight from a vision-language model's 3,584 numbers, the keys and values of
+            a large network would take 0.9 billion weights.
+        seed: Names the random streams of the projection and the keys.
+        about: Who makes the embeddings, in plain values; written beside the weights.
+    """
+
+    user_width: int
+    tokens: int = 4
+    width: int = 256
+    seed: int = 0
+    about: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        sizes = {"user_width": self.user_width, "tokens": self.tokens, "width": self.width}
+        for name, size in sizes.items():
+            require(
+                size >= 1,
+                got=f"personal {name} {size}",
+                need="a size of at least 1",
+                fix="256 is a usual width of the shared projection.",
+            )
+
+
 class Backbone(Protocol):
     """A model that denoises, as policy or as reference.
 
@@ -225,6 +282,11 @@ class Backbone(Protocol):
     @property
     def adapter(self) -> Adapter | None:
         """The low-rank adapters being trained, or None."""
+        ...
+
+    @property
+    def personal(self) -> Personal | None:
+        """Its attention to user embeddings, or None where it knows no users."""
         ...
 
     @property
@@ -282,7 +344,11 @@ class Backbone(Protocol):
         level: Shaped[Tensor, " b"],
         condition: Condition,
     ) -> Float[Tensor, " b c y x"]:
-        """What the policy, or inside `as_reference()` the reference, predicts."""
+        """What the policy, or inside `as_reference()` the reference, predicts.
+
+        A level in whole numbers is an index into `path`, as training names it; a floating one is
+        the network's own time, as samplers name it. For many families they are the same numbers.
+        """
         ...
 
     def as_reference(self) -> AbstractContextManager[None]:

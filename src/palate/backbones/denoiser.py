@@ -72,12 +72,20 @@ class Denoiser:
     """A network that predicts, as policy or as reference, in a chosen precision.
 
     Args:
-        network: The policy. Called as diffusers' UNets are: (noisy, level, **inputs, return_dict).
+        network: The policy.
         reference: How the reference speaks.
         precision: What it computes in; the weights stay float32.
+        called: What the network calls noisy latents and their level; the rest comes by name.
     """
 
-    def __init__(self, network: nn.Module, reference: Reference, precision: Precision) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        reference: Reference,
+        precision: Precision,
+        called: tuple[str, str] = ("sample", "timestep"),
+    ) -> None:
+        self._called = called
         self.network = network
         self.device = next(network.parameters()).device
         self.precision: Precision = precision
@@ -98,9 +106,9 @@ class Denoiser:
             enabled=self.precision != "fp32",
             cache_enabled=False,
         ):
-            answer = self._speaker(
-                noisy.to(self.device), level.to(self.device), **inputs, return_dict=False
-            )[0]
+            asked = (noisy.to(self.device), level.to(self.device))
+            named = dict(zip(self._called, asked, strict=True))
+            answer = self._speaker(**named, **inputs, return_dict=False)[0]
         return answer.float()
 
     @contextmanager
@@ -118,17 +126,20 @@ class Denoiser:
         """The weights that take gradients, sorted by name."""
         return {n: p for n, p in sorted(self.network.named_parameters()) if p.requires_grad}
 
-    def probe(self, channels: int, side: int, inputs: Mapping[str, Any]) -> str:
+    def probe(
+        self, channels: int, side: int, level: Shaped[Tensor, " 2"], inputs: Mapping[str, Any]
+    ) -> str:
         """Digest of the reference's answer to noise that is always the same.
 
         Args:
             channels: Latent channels.
             side: Latent side; small is enough.
+            level: Two levels, in the network's own time.
             inputs: The condition's tensors for two rows.
         """
         noisy = Streams(0)("reference probe").normal((2, channels, side, side))
         with self.as_reference():
-            return digest_tensors({"answer": self(noisy, torch.tensor([37, 731]), inputs)})
+            return digest_tensors({"answer": self(noisy, level, inputs)})
 
     def state(self) -> dict[str, Tensor]:
         """The trained weights, sharing memory with the network."""

@@ -1,8 +1,9 @@
-"""A pipeline folder with a UNet in an autoencoder's latents, as a `Backbone`.
+"""A pipeline folder with a denoising network in an autoencoder's latents, as a `Backbone`.
 
-What the families of Stable Diffusion share, which is almost everything, is here. What they do not
-share is a `Family`: which parts there are, how prompts become a condition, and how the network is
-told of it. Text encoders and autoencoder are never trained and compute in float32.
+What the families share, which is almost everything, is here. What they do not share is a
+`Family`: which parts there are, how prompts become a condition, how the network is told of it and
+of noise, and how pictures become latents. Text encoders and autoencoder are never trained and
+compute in float32.
 
 Read next: `sd.py` and `sdxl.py`, the families; `lora.py`, training a few weights of one.
 """
@@ -14,17 +15,17 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, final
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
-from palate.backbones.autoencoder import Autoencoder, latent_shape
-from palate.backbones.backbone import Adapter, Condition, Precision
+from palate.backbones.autoencoder import Autoencoder, Grid
+from palate.backbones.backbone import Adapter, Condition, Personal, Precision
 from palate.backbones.denoiser import Denoiser
 from palate.backbones.folder import INDEX, Folder, Part
-from palate.backbones.lora import save_adapters
 from palate.backbones.mixture import Mixture
 from palate.backbones.parts import load_network, quiet
+from palate.backbones.personal import layers_of
 from palate.backbones.policy import Policy, open_policy
 from palate.backbones.schedule import noise_path
 from palate.core.files import MANIFEST, digest_file, digest_json, new_folder, write_json
@@ -58,6 +59,74 @@ class Inputs(Protocol):
         ...
 
 
+class Coder(Protocol):
+    """Pictures to latents and back, in float32."""
+
+    def encode(
+        self, images: UInt8[Tensor, " b h w 3"]
+    ) -> tuple[Float[Tensor, " b c y x"], Float[Tensor, " b c y x"]]:
+        """Mean and standard deviation of the latents, in the scale the network sees."""
+        ...
+
+    def decode(self, latents: Float[Tensor, " b c y x"]) -> UInt8[Tensor, " b h w 3"]:
+        """The pictures that latents stand for."""
+        ...
+
+
+class Geometry(Protocol):
+    """How large latents are; known without the weights that make them."""
+
+    @property
+    def channels(self) -> int:
+        """Of the latents."""
+        ...
+
+    @property
+    def resolution(self) -> int:
+        """Side of the pictures the model was made for, in pixels."""
+        ...
+
+    @property
+    def probe(self) -> int:
+        """Side of latents that are just large enough to ask the network something."""
+        ...
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Channels, height and width of the latents of a picture; sizes in pixels.
+
+        Raises:
+            SettingError: when the size does not fit.
+        """
+        ...
+
+    def pixels(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the picture that latents of this size are of."""
+        ...
+
+
+def _autoencoder(parts: Mapping[str, Part], device: torch.device) -> Coder:
+    """The autoencoder of a folder."""
+    return Autoencoder(load_network(AutoencoderKL, parts["vae"], device))
+
+
+def _unet() -> type[nn.Module]:
+    return UNet2DConditionModel
+
+
+def _grid(parts: Mapping[str, Part]) -> Geometry:
+    """The latents of a folder with a UNet and an autoencoder."""
+    return Grid.of_unet(parts["unet"].settings, parts["vae"].settings)
+
+
+def _as_it_is(level: Tensor) -> Tensor:
+    """For networks whose time is the index of the level."""
+    return level
+
+
+def _same_times(_scheduler: Part) -> Callable[[Tensor], Tensor]:
+    return _as_it_is
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
@@ -70,6 +139,14 @@ class Family:
         text: Opens the text encoders, given the parts, the rules and the device.
         rules: Settings of the index that decide what prompts mean, with what they are if absent.
         unread: What an export's index says of parts that are not loaded.
+        network: Which part denoises.
+        network_class: Its class.
+        called: What the network calls noisy latents and their level.
+        scheduler: Which part is the scheduler.
+        path: Noise levels and kind of prediction, from the scheduler's part.
+        times: From the scheduler's part: the network's own time for indices into the path.
+        geometry: How large latents are, from the parts.
+        coder: Opens what turns pictures into latents and back, from the parts.
     """
 
     kind: str
@@ -78,6 +155,14 @@ class Family:
     text: Callable[[Mapping[str, Part], Mapping[str, Any], torch.device], Text]
     rules: Mapping[str, Any]
     unread: Mapping[str, Any]
+    network: str = "unet"
+    network_class: Callable[[], type[nn.Module]] = _unet
+    called: tuple[str, str] = ("sample", "timestep")
+    scheduler: str = "scheduler"
+    path: Callable[[Part], NoisePath] = noise_path
+    times: Callable[[Part], Callable[[Tensor], Tensor]] = _same_times
+    geometry: Callable[[Mapping[str, Part]], Geometry] = _grid
+    coder: Callable[[Mapping[str, Part], torch.device], Coder] = _autoencoder
 
 
 @final
@@ -91,27 +176,26 @@ class LatentDiffusion:
         parts: Mapping[str, Part],
         policy: Policy,
         denoiser: Denoiser,
-        autoencoder: Autoencoder,
+        coder: Coder,
         text: Text,
         path: NoisePath,
         adapter: Adapter | None,
         applied: str | None = None,
     ) -> None:
-        settings = policy.network.config
         self.kind = family.kind
         self._family, self._folder, self._parts = family, folder, parts
         self._policy, self._denoiser = policy, denoiser
-        self._inputs = family.inputs(parts["unet"])
-        self._autoencoder: Autoencoder | None = autoencoder
+        self._inputs = family.inputs(parts[family.network])
+        self._times = family.times(parts[family.scheduler])
+        self._geometry = family.geometry(parts)
+        self._coder: Coder | None = coder
         self._text: Text | None = text
-        self._channels = int(settings["in_channels"])
-        self._factor = autoencoder.factor
-        self._halvings = len(settings["block_out_channels"]) - 1
         self.device = denoiser.device
         self.precision: Precision = denoiser.precision
         self.adapter = adapter
+        self.personal = policy.personal
         self.applied = applied
-        self.resolution = int(settings["sample_size"]) * self._factor
+        self.resolution = self._geometry.resolution
         self.path = path
 
     @classmethod
@@ -126,29 +210,35 @@ class LatentDiffusion:
         precision: Precision,
         gradient_checkpointing: bool,
         weights: Path | Mixture | None,
+        personal: Personal | None = None,
     ) -> "LatentDiffusion":
         """Load a folder for sampling or training. Called by `palate.backbones.load`."""
         parts = folder.parts(family.parts)
-        path = noise_path(parts["scheduler"])
+        path = family.path(parts[family.scheduler])
         # Asked once before any weight is read: a network of another kind is refused here.
-        family.inputs(parts["unet"])
+        family.inputs(parts[family.network])
         policy = open_policy(
-            parts["unet"], adapter=adapter, train=train, device=device, weights=weights
+            family.network_class(),
+            parts[family.network],
+            adapter=adapter,
+            personal=personal,
+            train=train,
+            device=device,
+            weights=weights,
         )
         if gradient_checkpointing:
-            policy.network.enable_gradient_checkpointing()
-        vae = load_network(AutoencoderKL, parts["vae"], device)
+            policy.recompute()
         return cls(
             family,
             folder,
             parts,
             policy,
-            Denoiser(policy.network, policy.reference, precision),
-            Autoencoder(vae),
+            Denoiser(policy.network, policy.reference, precision, family.called),
+            family.coder(parts, device),
             family.text(parts, _rules(family, folder), device),
             path,
             adapter,
-            None if weights is None else _digest_of(weights),
+            None if weights is None else _digest_of(weights, family.network),
         )
 
     @property
@@ -159,22 +249,22 @@ class LatentDiffusion:
     @property
     def scheduler_config(self) -> Mapping[str, object]:
         """The folder's scheduler settings, with its class under `_class_name`."""
-        part = self._parts["scheduler"]
+        part = self._parts[self._family.scheduler]
         return {**part.settings, "_class_name": part.class_name}
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Channels, height and width of a picture's latents; sizes in pixels."""
-        return latent_shape(height, width, channels=self._channels, factor=self._factor)
+        return self._geometry.shape(height, width)
 
     def encode(
         self, images: UInt8[Tensor, " b h w 3"]
     ) -> tuple[Float[Tensor, " b c y x"], Float[Tensor, " b c y x"]]:
         """Mean and standard deviation of the pictures' scaled latents."""
-        return _held(self._autoencoder, "vae").encode(images)
+        return _held(self._coder, "vae").encode(images)
 
     def decode(self, latents: Float[Tensor, " b c y x"]) -> UInt8[Tensor, " b h w 3"]:
         """The pictures that scaled latents stand for."""
-        return _held(self._autoencoder, "vae").decode(latents)
+        return _held(self._coder, "vae").decode(latents)
 
     def embed(self, prompts: Sequence[str]) -> Condition:
         """What the network reads of each prompt."""
@@ -190,12 +280,22 @@ class LatentDiffusion:
         level: Shaped[Tensor, " b"],
         condition: Condition,
     ) -> Float[Tensor, " b c y x"]:
-        """Noise or velocity, as `path.prediction` says, float32."""
-        return self._denoiser(noisy, level, self._told(condition, *noisy.shape[-2:]))
+        """Noise, velocity or flow, as `path.prediction` says, float32."""
+        time = level if level.is_floating_point() else self._times(level)
+        return self._denoiser(noisy, time, self._told(condition, *noisy.shape[-2:]))
 
     def _told(self, condition: Condition, height: int, width: int) -> Mapping[str, Any]:
-        """The network's inputs for a condition and a size in latents."""
-        return self._inputs(condition.to(self.device), height * self._factor, width * self._factor)
+        """The network's inputs for a condition and a size in latents.
+
+        Raises:
+            SettingError: when it is for somebody, and the model knows no users.
+        """
+        here = condition.to(self.device)
+        told = self._inputs(here, *self._geometry.pixels(height, width))
+        if here.user is None:
+            return told
+        layers_of(self._policy.network)
+        return {**told, "user": here.user}
 
     def as_reference(self) -> AbstractContextManager[None]:
         """Inside, the reference answers, without gradient."""
@@ -207,9 +307,10 @@ class LatentDiffusion:
 
     def reference_probe(self) -> str:
         """Digest of the reference's answer to a fixed question."""
-        side = 2 * 2**self._halvings
+        side = self._geometry.probe
         told = self._told(self._inputs.question(), side, side)
-        return self._denoiser.probe(self._channels, side, told)
+        times = self._times(torch.tensor([37, 731]))
+        return self._denoiser.probe(self._geometry.channels, side, times, told)
 
     def state(self) -> dict[str, Tensor]:
         """The trained weights; they share memory with the model."""
@@ -220,7 +321,7 @@ class LatentDiffusion:
         self._denoiser.load_state(tensors)
 
     def export(self, folder: Path) -> list[Path]:
-        """Write adapter weights, or without adapters the whole pipeline, for plain diffusers.
+        """Write adapters, attention to users, or the whole pipeline, for plain diffusers.
 
         The folder appears whole or not at all, with a manifest. An earlier export is replaced.
 
@@ -228,16 +329,17 @@ class LatentDiffusion:
             StateError: when the folder exists and is not an earlier export, or the disk refuses.
         """
         with new_folder(folder, replace=(folder / MANIFEST).is_file()) as space, quiet():
-            if self._policy.adapted:
-                save_adapters(self._policy.network, space)
-            else:
+            if self._policy.save is None:
                 self._save_pipeline(space)
+            else:
+                self._policy.save(self._policy.network, space)
         return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
 
     def _save_pipeline(self, space: Path) -> None:
-        """The trained UNet with the base folder's other parts, which were not changed."""
-        self._policy.network.save_pretrained(space / "unet", safe_serialization=True)
-        for name in self._parts.keys() - {"unet"}:
+        """The trained network with the base folder's other parts, which were not changed."""
+        trained = self._family.network
+        self._policy.network.save_pretrained(space / trained, safe_serialization=True)
+        for name in self._parts.keys() - {trained}:
             self._parts[name].copy(space / name)
         kept = {name: self._folder.index[name] for name in self._parts}
         notes = {k: v for k, v in self._folder.index.items() if k.startswith("_")}
@@ -254,7 +356,7 @@ class LatentDiffusion:
                 fix="Only parts whose results can be cached are released.",
             )
         if "vae" in parts:
-            self._autoencoder = None
+            self._coder = None
         if "text_encoder" in parts:
             self._text = None
 
@@ -272,12 +374,12 @@ def _rules(family: Family, folder: Folder) -> dict[str, Any]:
     return {name: folder.index.get(name, usual) for name, usual in family.rules.items()}
 
 
-def _digest_of(weights: Path | Mixture) -> str:
+def _digest_of(weights: Path | Mixture, network: str) -> str:
     """Digest of the denoiser's trained files, whatever else is in their folder."""
     if isinstance(weights, Mixture):
-        return digest_json([[_digest_of(path), share] for path, share in weights.parts])
-    unet = weights / "unet"
-    folder = unet if unet.is_dir() else weights
+        return digest_json([[_digest_of(path, network), share] for path, share in weights.parts])
+    whole = weights / network
+    folder = whole if whole.is_dir() else weights
     files = sorted(folder.glob("*.safetensors")) if weights.is_dir() else [weights]
     return digest_json({file.name: digest_file(file) for file in files})
 

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
-from palate.backbones.backbone import Adapter, Backbone, Condition, Precision
+from palate.backbones.backbone import Adapter, Backbone, Condition, Personal, Precision
 from palate.core.files import digest_json
 from palate.core.path import Path as NoisePath
 from palate.core.problems import SettingError, require
@@ -81,6 +81,11 @@ class Opposed:
     def adapter(self) -> Adapter | None:
         """None: two models at once are not trained."""
         return None
+
+    @property
+    def personal(self) -> Personal | None:
+        """The positive model's attention to users, if it has any."""
+        return self._positive.personal
 
     @property
     def path(self) -> NoisePath:

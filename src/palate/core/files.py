@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -33,6 +33,7 @@ UNFINISHED = ".unfinished-"
 REPLACED = ".replaced-"
 PICKLED = (".pt", ".pth", ".bin", ".ckpt")
 PICKLED_LIMIT = 20_000_000_000
+_ABOUT = "palate"
 
 
 def digest_bytes(data: bytes) -> str:
@@ -189,8 +190,15 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def save_weights(
+    path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None
+) -> None:
     """Write named tensors as safetensors, atomically.
+
+    Args:
+        path: The file.
+        tensors: What is in it.
+        about: Plain values for its header, which `read_about` reads.
 
     Raises:
         StateError: when the disk refuses.
@@ -200,7 +208,9 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(plain, temporary, metadata={"format": "pt"})
+        # One entry only: several stand in another order from save to save.
+        told = None if about is None else json.dumps(about, sort_keys=True)
+        save_file(plain, temporary, metadata={"format": "pt"} if told is None else {_ABOUT: told})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -208,6 +218,30 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     except (OSError, SafetensorError) as error:
         _discard(temporary)
         raise _refused(path, error) from error
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The plain values that `save_weights` wrote into a file's header; empty where it wrote none.
+
+    Raises:
+        WeightsError: when the file is no safetensors file, or its header says nothing readable.
+    """
+    try:
+        with safe_open(path, "pt") as opened:
+            told = (opened.metadata() or {}).get(_ABOUT, "{}")
+        value = json.loads(told)
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            got=f"{path}: {error}", need="a whole safetensors file", fix="Fetch it again."
+        ) from error
+    require(
+        isinstance(value, dict),
+        got=f"{path} with a header of {type(value).__name__}",
+        need="a header as palate writes it",
+        fix="Write the file again.",
+        kind=WeightsError,
+    )
+    return value
 
 
 def load_weights(

@@ -1,0 +1,428 @@
+r"""Attention to a user beside every attention to text: one model that follows many tastes (PPD).
+
+A user is a few vectors, made of some of their own judgements. Wherever the network attends to the
+prompt, it attends to them as well, with keys and values of their own and the query it has
+(Dang et al., 2025, arXiv:2501.06655; the form is IP-Adapter's, arXiv:2308.06721):
+
+$$Z' = \text{softmax}(QK^\top/\sqrt d)\,V + \text{softmax}(QK_u^\top/\sqrt d)\,V_u, \qquad
+K_u = P u\,W_k,\quad V_u = P u\,W_v$$
+
+P is one projection shared by all layers; nothing has a bias, and W_v starts at zero. The second
+term is left out where a row is for nobody, so nobody gets the base model to the bit.
+
+Read next: `listening.py`, a model that draws for somebody; `policy.py`, which trains one.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from diffusers.models.attention_processor import Attention
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from palate.backbones.backbone import Personal
+from palate.core.files import load_weights, read_about, save_weights
+from palate.core.problems import SettingError, WeightsError, require
+from palate.core.streams import Streams
+
+WEIGHTS = "palate_user_attention.safetensors"
+# Where the new layers are in the network that they are put on.
+PLACE = "user_attention"
+# By class of network: the last name of the layers that attend to the prompt.
+ATTENTION: Mapping[str, str] = {
+    "UNet2DConditionModel": "attn2",
+    "StableCascadeUNet": "attention",
+    "SD3Transformer2DModel": "attn",
+}
+# Plain pipelines that put the empty prompt of guidance after the other ones, not before.
+_PROMPT_FIRST = ("StableCascadePriorPipeline",)
+_FORMAT = 1
+
+
+@final
+class UserAttention(nn.Module):
+    """All the new layers of one network: a shared projection, and keys and values per attention.
+
+    Args:
+        settings: Their sizes.
+        heard: The attentions of the network, by name.
+    """
+
+    def __init__(self, settings: Personal, heard: Mapping[str, Attention]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.projection = nn.Linear(settings.user_width, settings.width, bias=False)
+        self.keys, self.values = nn.ModuleDict(), nn.ModuleDict()
+        for name, attention in heard.items():
+            for layers in (self.keys, self.values):
+                layers[_plain(name)] = nn.Linear(settings.width, _inner(attention), bias=False)
+        self._silent = False
+        # What this call of the network hears: the projected user, and which tokens are there.
+        self._heard: tuple[Tensor, Tensor] | None = None
+        self._drawn_for: Tensor | None = None
+        self._guided: Callable[[], bool] = _never
+        self._prompt_first = False
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Projection and keys of unit answers to unit inputs, values of zero; drawn by name."""
+        streams = Streams(self.settings.seed)
+        for name, weight in self.named_parameters():
+            kept = streams("user attention", name).normal(tuple(weight.shape))
+            weight.copy_(kept / weight.shape[1] ** 0.5)
+        for layer in self.values.values():
+            layer.weight.zero_()  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+    def hear(self, user: Tensor | None, rows: int) -> None:
+        """Listen to these users from now on, until `forget`.
+
+        Args:
+            user: [b, tokens, width]; None is nobody, or whoever `draw_for` said.
+            rows: Rows of this call of the network.
+
+        Raises:
+            SettingError: when the embeddings are of another form than the layers were made for.
+        """
+        self._heard = None
+        user = self._whom(rows) if user is None else user
+        if user is None or self._silent:
+            return
+        self.check(user)
+        there = user.ne(0).any(dim=-1)
+        if bool(there.any()):
+            self._heard = (self.projection(user.to(self.projection.weight)), there)
+
+    def forget(self) -> None:
+        """Listen to nobody."""
+        self._heard = None
+
+    def draw_for(self, user: Float[Tensor, " b tokens width"] | None) -> None:
+        """Whom to listen to where a call of the network does not say, as in plain pipelines.
+
+        Args:
+            user: One embedding for all pictures, or one for each prompt of the next call of the
+                pipeline; None for nobody. The half of a call that is the empty prompt of guidance
+                is for nobody in any case.
+
+        Raises:
+            SettingError: when the embeddings are of another form than the layers were made for.
+        """
+        if user is not None:
+            self.check(user)
+        self._drawn_for = user
+
+    def within(self, pipeline: Any) -> None:
+        """Ask a plain pipeline whether a call of its network is one half guidance, and which."""
+        self._guided = lambda: bool(getattr(pipeline, "do_classifier_free_guidance", False))
+        self._prompt_first = type(pipeline).__name__ in _PROMPT_FIRST
+
+    def check(self, user: Tensor) -> None:
+        """Refuse embeddings of another form.
+
+        Raises:
+            SettingError: with both forms.
+        """
+        made, settings = tuple(user.shape), self.settings
+        require(
+            user.ndim == 3 and made[1] <= settings.tokens and made[2] == settings.user_width,
+            got=f"user embeddings of shape {made}",
+            need=f"[rows, at most {settings.tokens} tokens, {settings.user_width}]",
+            fix="Make them with the encoder that the model was trained with.",
+            kind=SettingError,
+        )
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Inside, nobody is listened to, whoever speaks."""
+        before, self._silent = self._silent, True
+        try:
+            yield
+        finally:
+            self._silent = before
+
+    def answer(self, name: str, attention: Attention, hidden: Tensor) -> Tensor | None:
+        """What attention to the user adds to one layer's answer; None where there is nobody.
+
+        Args:
+            name: The layer.
+            attention: The network's own attention there, whose query and output are shared.
+            hidden: What it is asked about, [b, n, width] or [b, width, y, x].
+        """
+        if self._heard is None:
+            return None
+        user, there = self._heard
+        image = hidden.ndim == 4
+        flat = hidden.flatten(2).transpose(1, 2) if image else hidden
+        query = _heads(attention, attention.to_q(flat))
+        if attention.norm_q is not None:
+            query = attention.norm_q(query)
+        key, value = self.keys[_plain(name)](user), self.values[_plain(name)](user)
+        # A row without any token attends to all, and its answer is not used.
+        seen = (there | ~there.any(dim=1, keepdim=True))[:, None, None]
+        found = functional.scaled_dot_product_attention(
+            query,
+            _heads(attention, key).to(query.dtype),
+            _heads(attention, value).to(query.dtype),
+            attn_mask=seen,
+        )
+        joined = found.transpose(1, 2).flatten(2)
+        # Through the output's weight without its bias, which the text's answer has had already.
+        outward: Any = attention.to_out
+        added = functional.linear(joined, outward[0].weight.to(joined.dtype))
+        added = added / attention.rescale_output_factor
+        return added.transpose(1, 2).reshape(hidden.shape) if image else added
+
+    def present(self) -> Bool[Tensor, " b"]:
+        """Which rows of the call are for somebody."""
+        assert self._heard is not None  # only asked where there is an answer
+        return self._heard[1].any(dim=1)
+
+    def recomputing(self, module: Callable[..., Any], *inputs: Any) -> Any:
+        """Run a block, forget its activations, and on the way back hear the same users again."""
+        heard = self._heard
+
+        def run(*again: Any) -> Any:
+            before, self._heard = self._heard, heard
+            try:
+                return module(*again)
+            finally:
+                self._heard = before
+
+        return checkpoint(run, *inputs, use_reentrant=False)
+
+    def _whom(self, rows: int) -> Tensor | None:
+        """The users of `draw_for` as the rows of a call, one half of which may be guidance's."""
+        user = self._drawn_for
+        if user is None:
+            return None
+        guided = self._guided()
+        pictures = rows // 2 if guided else rows
+        require(
+            pictures % len(user) == 0,
+            got=f"{pictures} pictures for {len(user)} users",
+            need="as many pictures of each user",
+            fix="Give one embedding per prompt, or one for all.",
+        )
+        user = user.to(self.projection.weight.device)
+        user = user.repeat_interleave(pictures // len(user), dim=0)
+        halves = [torch.zeros_like(user), user] if guided else [user]
+        return torch.cat(halves[::-1] if self._prompt_first else halves)
+
+
+@final
+class Beside:
+    """An attention processor with attention to the user beside it.
+
+    Args:
+        inner: The processor that was there.
+        layers: The network's new layers.
+        name: Which of them these are.
+    """
+
+    def __init__(self, inner: Any, layers: UserAttention, name: str) -> None:
+        self.inner, self._layers, self._name = inner, layers, name
+
+    def __call__(self, attn: Attention, hidden_states: Tensor, *others: Any, **named: Any) -> Any:
+        """The text's answer, plus the user's in rows that are for somebody."""
+        answer = self.inner(attn, hidden_states, *others, **named)
+        added = self._layers.answer(self._name, attn, hidden_states)
+        if added is None:
+            return answer
+        first = answer[0] if isinstance(answer, tuple) else answer
+        rows = self._layers.present().view(-1, *[1] * (first.ndim - 1))
+        # Chosen and not multiplied: rows for nobody keep their bits.
+        first = torch.where(rows, first + added.to(first.dtype), first)
+        return (first, *answer[1:]) if isinstance(answer, tuple) else first
+
+
+@final
+class UsersSilent:
+    """The base network, spoken through the same modules with nobody to listen to."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+
+    @contextmanager
+    def __call__(self) -> Iterator[nn.Module]:
+        """The network as it was before."""
+        with layers_of(self._network).silence():
+            yield self._network
+
+
+def attach(network: nn.Module, settings: Personal) -> UserAttention:
+    """Put attention to users on a network. Its answers stay what they were.
+
+    The network can then be called with `user`, [b, tokens, width].
+
+    Raises:
+        SettingError: for a network of a kind that is not known here.
+    """
+    kind = type(network).__name__
+    last = ATTENTION.get(kind)
+    require(
+        last is not None and not hasattr(network, PLACE),
+        got=f"attention to users for a {kind}" + (", twice" if hasattr(network, PLACE) else ""),
+        need=f"one of {', '.join(ATTENTION)}, once",
+        fix="Use a model of one of these families.",
+        kind=SettingError,
+    )
+    heard = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, Attention) and name.rpartition(".")[2] == last
+    }
+    layers = UserAttention(settings, heard).to(next(network.parameters()).device)
+    for name, attention in heard.items():
+        attention.set_processor(Beside(attention.processor, layers, name))  # pyright: ignore[reportArgumentType]
+    setattr(network, PLACE, layers)
+
+    def before(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        noisy = given[0] if given else named["sample" if "sample" in named else "hidden_states"]
+        layers.hear(named.pop("user", None), len(noisy))
+        return given, named
+
+    network.register_forward_pre_hook(before, with_kwargs=True)
+    network.register_forward_hook(lambda *_: layers.forget(), always_call=True)
+    return layers
+
+
+def layers_of(network: nn.Module) -> UserAttention:
+    """The attention to users that was put on a network.
+
+    Raises:
+        SettingError: when there is none.
+    """
+    found = getattr(network, PLACE, None)
+    if not isinstance(found, UserAttention):
+        raise SettingError(
+            got="a user for a model that knows no users",
+            need="a model that was trained with users",
+            fix="Name the run or export of a personal training, or leave the user out.",
+        )
+    return found
+
+
+def save(network: nn.Module, folder: Path) -> None:
+    """Write the new layers into a folder, with their sizes and who makes the embeddings.
+
+    Raises:
+        StateError: when the disk refuses.
+    """
+    layers = layers_of(network)
+    settings = layers.settings
+    about = {
+        "format": _FORMAT,
+        "network": type(network).__name__,
+        "user_width": settings.user_width,
+        "tokens": settings.tokens,
+        "width": settings.width,
+        "about": dict(settings.about),
+    }
+    save_weights(folder / WEIGHTS, layers.state_dict(), about)
+
+
+def settings_of(file: Path) -> Personal:
+    """The settings in the header of a file that `save` wrote.
+
+    Raises:
+        WeightsError: when it is no such file.
+    """
+    told = read_about(file)
+    numbers = {name: told.get(name) for name in ("user_width", "tokens", "width")}
+    about = told.get("about", {})
+    require(
+        told.get("format") == _FORMAT
+        and all(type(number) is int and number > 0 for number in numbers.values())
+        and isinstance(about, dict),
+        got=f"{file}, which does not say what its layers are",
+        need=f"attention to users as palate writes it, format {_FORMAT}",
+        fix="Give the export folder of a personal run.",
+        kind=WeightsError,
+    )
+    return Personal(**numbers, about=about)  # pyright: ignore[reportArgumentType]
+
+
+def load(network: nn.Module, file: Path) -> UserAttention:
+    """Put a file's layers on a network.
+
+    Raises:
+        WeightsError: when the file cannot be read, or is not for this network.
+    """
+    settings, tensors = settings_of(file), load_weights(file)
+    made, kind = read_about(file).get("network"), type(network).__name__
+    require(
+        made == kind,
+        got=f"{file}, trained on a {made}",
+        need=f"attention to users of a {kind}",
+        fix="Give the base model that the file was trained from.",
+        kind=WeightsError,
+    )
+    layers = attach(network, settings)
+    mine = {name: tuple(value.shape) for name, value in layers.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in tensors.items()}
+    wrong = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
+    require(
+        not wrong,
+        got=f"{file}: {len(wrong)} weights that do not fit, such as {', '.join(wrong[:3])}",
+        need="the layers of this network",
+        fix="Give the base model that the file was trained from.",
+        kind=WeightsError,
+    )
+    layers.load_state_dict(tensors)
+    return layers
+
+
+def listen(pipeline: Any, file: str | Path) -> UserAttention:
+    """Put attention to users on a plain diffusers pipeline.
+
+    `listen(pipeline, folder).draw_for(user[None])` makes every following call of the pipeline
+    draw for that user; `draw_for(None)` makes it the base pipeline again.
+
+    Args:
+        pipeline: A pipeline of Stable Diffusion 1.x, 2.x, XL or 3.x, or Stable Cascade's prior.
+        file: The exported folder, or the file in it.
+
+    Raises:
+        SettingError: for a pipeline without a network of these families.
+        WeightsError: when the file is not for this network.
+    """
+    path = Path(file)
+    path = path / WEIGHTS if path.is_dir() else path
+    parts = [getattr(pipeline, name, None) for name in ("unet", "transformer", "prior")]
+    networks = [part for part in parts if isinstance(part, nn.Module)]
+    require(
+        len(networks) == 1,
+        got=f"a {type(pipeline).__name__} with {len(networks)} denoising networks",
+        need="a pipeline with one unet, transformer or prior",
+        fix="Give the text-to-image pipeline itself.",
+        kind=SettingError,
+    )
+    layers = load(networks[0], path).requires_grad_(False)
+    layers.within(pipeline)
+    return layers.to(next(networks[0].parameters()).dtype)
+
+
+def _never() -> bool:
+    """A call that is not a plain pipeline's says itself whom each row is for."""
+    return False
+
+
+def _plain(name: str) -> str:
+    """A layer's name without dots, which names of modules may not have."""
+    return name.replace(".", "_")
+
+
+def _inner(attention: Attention) -> int:
+    """Width of an attention's queries over all heads."""
+    return int(attention.to_q.out_features)
+
+
+def _heads(attention: Attention, flat: Float[Tensor, " b n w"]) -> Float[Tensor, " b h n d"]:
+    """Split the width among the heads."""
+    return flat.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
