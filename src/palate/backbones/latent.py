@@ -342,9 +342,11 @@ class LatentDiffusion:
         for name in self._parts.keys() - {trained}:
             self._parts[name].copy(space / name)
         kept = {name: self._folder.index[name] for name in self._parts}
+        # Parts that may be absent and are: plain diffusers wants to be told so.
+        gone = {name: [None, None] for name in self._family.parts if name not in self._parts}
         notes = {k: v for k, v in self._folder.index.items() if k.startswith("_")}
         rules = _rules(self._family, self._folder)
-        write_json(space / INDEX, {**notes, **kept, **rules, **self._family.unread})
+        write_json(space / INDEX, {**notes, **kept, **gone, **rules, **self._family.unread})
 
     def release(self, *parts: str) -> None:
         """Forget `vae` or `text_encoder`, which means all of the text encoders."""
