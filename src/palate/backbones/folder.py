@@ -25,11 +25,23 @@ WANTED = (
     INDEX,
     "*/*.json",
     "*/*.txt",
+    "*/*.model",
     f"*/diffusion_pytorch_model{SAFE}",
     f"*/model{SAFE}",
     f"*-of-*{SAFE}",
+    "effnet_encoder.safetensors",
 )
-NOT_USED = ("safety_checker/*", "feature_extractor/*", "image_encoder/*", "vae_1_0/*")
+NOT_USED = (
+    "safety_checker/*",
+    "feature_extractor/*",
+    "image_encoder/*",
+    "vae_1_0/*",
+    "*.fp16-*-of-*",
+)
+# In an allow-list: the folder may say that it does not have this part.
+ABSENT = ""
+# What the network that denoises may be called in a folder.
+NETWORKS = ("unet", "transformer", "prior")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 
 
@@ -116,7 +128,8 @@ class Folder:
         """The parts of this folder, each checked for its class and its files.
 
         Args:
-            allowed: For each part that is needed, the class names it may have.
+            allowed: For each part that is needed, the class names it may have. With `ABSENT`
+                among them the index may say `[null, null]`; such a part is left out.
 
         Raises:
             WeightsError: naming everything that is missing at once, or the class that is refused.
@@ -130,7 +143,7 @@ class Folder:
         require(
             not missing,
             got=f"{self.name} without {', '.join(missing)}",
-            need=f"a whole pipeline folder: {', '.join(allowed)}",
+            need=f"a whole pipeline folder: {', '.join(_needed(allowed))}",
             fix="Copy or download the folder again; it may have been interrupted.",
             kind=WeightsError,
         )
@@ -138,6 +151,9 @@ class Folder:
 
     def _part(self, name: str, classes: tuple[str, ...], missing: list[str]) -> Part | None:
         entry, folder = self.index.get(name), self.path / name
+        if ABSENT in classes and entry == [None, None]:
+            return None
+        classes = tuple(word for word in classes if word != ABSENT)
         if not (isinstance(entry, list) and len(entry) == 2 and entry[1]):
             missing.append(f"{name} (not in {INDEX})")
             return None
@@ -172,10 +188,18 @@ class Folder:
 SETTINGS = {
     "tokenizer": "tokenizer_config.json",
     "tokenizer_2": "tokenizer_config.json",
+    "tokenizer_3": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
+    "prior_tokenizer": "tokenizer_config.json",
+    "prior_scheduler": "scheduler_config.json",
 }
 # Read as settings, without the notes in them, so not digested as files.
 _NOTES = {"config.json", *SETTINGS.values()}
+
+
+def _needed(allowed: Mapping[str, Iterable[str]]) -> list[str]:
+    """The parts that no folder may be without."""
+    return [name for name, classes in allowed.items() if ABSENT not in classes]
 
 
 def _weights(folder: Path) -> tuple[tuple[Path, ...], str | None]:
@@ -212,7 +236,7 @@ def _advice(path: Path) -> str:
         return f"Did you mean {path / inner[0]}?"
     if single:
         return f"Convert {single[0]} with diffusers' from_single_file and save_pretrained."
-    return "Give the folder that holds unet, vae and text_encoder."
+    return "Give the folder that holds the network, vae and text_encoder."
 
 
 def _closest(word: str, options: Iterable[str]) -> str:

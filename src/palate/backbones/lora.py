@@ -11,12 +11,13 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import torch
-from diffusers import UNet2DConditionModel
-from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
+from diffusers.loaders import SD3LoraLoaderMixin, StableDiffusionLoraLoaderMixin
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
@@ -31,6 +32,51 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 NAME = "default"
 _METADATA = "lora_adapter_metadata"
 _INITIAL: Mapping[str, Any] = {"gaussian": "gaussian", "uniform": True}
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How plain diffusers keeps the adapters of one kind of network in a file.
+
+    Attributes:
+        prefix: Its part of a pipeline, with which every name in the file starts.
+        loader: The pipeline's own reader and writer.
+        told: What its reader needs to know of the network, by the names of its arguments.
+    """
+
+    prefix: str
+    loader: Any
+    told: Mapping[str, str]
+
+    def write(
+        self, folder: Path, tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
+    ) -> None:
+        """Write adapters and their settings into a folder."""
+        self.loader.save_lora_weights(
+            folder,
+            **{
+                f"{self.prefix}_lora_layers": {**tensors},
+                f"{self.prefix}_lora_adapter_metadata": settings,
+            },
+            safe_serialization=True,
+        )
+
+    def read(
+        self, tensors: Mapping[str, Tensor], network: nn.Module
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """A file's adapters under today's names, and their alphas where the file has them apart."""
+        told = {name: getattr(network, value) for name, value in self.told.items()}
+        found = self.loader.lora_state_dict({**tensors}, **told)
+        return found if isinstance(found, tuple) else (found, {})
+
+
+FORMATS: Mapping[type[nn.Module], Format] = {
+    UNet2DConditionModel: Format(
+        prefix="unet", loader=StableDiffusionLoraLoaderMixin, told={"unet_config": "config"}
+    ),
+    SD3Transformer2DModel: Format(prefix="transformer", loader=SD3LoraLoaderMixin, told={}),
+}
 
 
 @final
@@ -68,12 +114,13 @@ class AdaptersOff:
                 vars(layer)["_disable_adapters"] = off
 
 
-def attach(network: UNet2DConditionModel, adapter: Adapter) -> None:
+def attach(network: Any, adapter: Adapter) -> None:
     """Add trainable adapters to a frozen network. Its answers stay what they were.
 
     Raises:
-        SettingError: when a target names no layer.
+        SettingError: when a target names no layer, or plain diffusers could not read the result.
     """
+    format_of(network)
     names = layers(network, adapter.targets)
     # Annotated narrower than it takes: a fractional alpha is fine.
     alpha: Any = adapter.scale * adapter.rank
@@ -120,6 +167,23 @@ def layers(network: nn.Module, targets: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
+def format_of(network: nn.Module) -> Format:
+    """How adapters of this network are kept.
+
+    Raises:
+        SettingError: for a network whose pipeline reads no adapters.
+    """
+    kind = type(network)
+    require(
+        kind in FORMATS,
+        got=f"adapters for a {kind.__name__}",
+        need=f"a {' or a '.join(known.__name__ for known in FORMATS)}, whose pipelines read them",
+        fix="Leave the adapter out, and all weights are trained.",
+        kind=SettingError,
+    )
+    return FORMATS[kind]
+
+
 def _no_such_layer(target: str, able: Sequence[str]) -> SettingError:
     """The error for a target without a layer."""
     # What a person would write: the last word, or the last name and its number (to_out.0).
@@ -137,19 +201,14 @@ def _short(name: str) -> str:
     return ".".join(words[-2:]) if words[-1].isdigit() and len(words) > 1 else words[-1]
 
 
-def save_adapters(network: UNet2DConditionModel, folder: Path) -> None:
+def save_adapters(network: Any, folder: Path) -> None:
     """Write the adapters as plain diffusers loads them, with rank and alpha in the header."""
     settings = {
         key: sorted(value) if isinstance(value, set) else value
         for key, value in network.peft_config[NAME].to_dict().items()
     }
     tensors = get_peft_model_state_dict(network, adapter_name=NAME)
-    StableDiffusionLoraLoaderMixin.save_lora_weights(
-        folder,
-        unet_lora_layers={**tensors},
-        unet_lora_adapter_metadata=settings,
-        safe_serialization=True,
-    )
+    format_of(network).write(folder, tensors, settings)
     _in_order(folder / WEIGHTS)
 
 
@@ -162,31 +221,30 @@ def _in_order(file: Path) -> None:
     write_atomic(file, len(header).to_bytes(8, "little") + header + raw[start:])
 
 
-def load_adapters(network: UNet2DConditionModel, file: Path) -> None:
+def load_adapters(network: Any, file: Path) -> None:
     """Attach adapters from a file: ours, diffusers', or the community's single-file format.
 
     Raises:
         WeightsError: when the file cannot be read, is not for this network, or holds more than
             adapters of the denoising network.
     """
-    tensors, settings = load_weights(file), _settings(file)
-    converted = StableDiffusionLoraLoaderMixin.lora_state_dict(tensors, unet_config=network.config)
-    plain, alphas = converted[0], converted[1]
-    others = sorted({n.split(".")[0] for n in plain if not n.startswith("unet.")})
+    tensors, settings, kept = load_weights(file), _settings(file), format_of(network)
+    plain, alphas = kept.read(tensors, network)
+    others = sorted({n.split(".")[0] for n in plain if not n.startswith(f"{kept.prefix}.")})
     require(
         bool(plain) and not others,
         got=f"{file} with weights for {', '.join(others) or 'nothing'}",
-        need="adapters of the denoising network (unet) only",
-        fix="Use a file trained without the text encoder.",
+        need=f"adapters of the denoising network ({kept.prefix}) only",
+        fix="Use a file trained for this kind of model, without the text encoder.",
         kind=WeightsError,
     )
-    _require_safe(settings, plain, file)
+    _require_safe(kept.prefix, settings, plain, file)
     try:
         # A fresh adapter is drawn before it is filled; the global generator must not notice.
         with torch.random.fork_rng(devices=[]):
             network.load_lora_adapter(
                 plain,
-                prefix="unet",
+                prefix=kept.prefix,
                 network_alphas=None if settings else alphas,
                 metadata=settings or None,
                 adapter_name=NAME,
@@ -199,26 +257,26 @@ def load_adapters(network: UNet2DConditionModel, file: Path) -> None:
         raise _does_not_fit(file, f"{len(plain)} tensors for {len(filled)} places")
 
 
-def fill_adapters(network: UNet2DConditionModel, file: Path) -> None:
+def fill_adapters(network: Any, file: Path) -> None:
     """Put a file's weights into adapters that are attached already.
 
     Raises:
         WeightsError: when rank, targets or scale differ from the file's.
     """
-    tensors, settings = load_weights(file), _settings(file)
+    tensors, settings, prefix = load_weights(file), _settings(file), format_of(network).prefix
     mine = get_peft_model_state_dict(network, adapter_name=NAME)
-    theirs = {name.removeprefix("unet."): value for name, value in tensors.items()}
+    theirs = {name.removeprefix(f"{prefix}."): value for name, value in tensors.items()}
     wrong = sorted(set(mine) ^ set(theirs)) or sorted(
         name for name, value in mine.items() if value.shape != theirs[name].shape
     )
     config = network.peft_config[NAME]
-    scale = settings.get("unet.lora_alpha", config.lora_alpha)
+    scale = settings.get(f"{prefix}.lora_alpha", config.lora_alpha)
     if wrong or scale != config.lora_alpha:
         raise _does_not_fit(file, f"{', '.join(wrong[:3]) or f'alpha {scale}'} differs")
     set_peft_model_state_dict(network, theirs, adapter_name=NAME)
 
 
-def fold(network: UNet2DConditionModel) -> None:
+def fold(network: Any) -> None:
     """Add what the adapters say to the network's own weights, and take the adapters away.
 
     Raises:
@@ -245,11 +303,13 @@ def _settings(file: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _require_safe(settings: Mapping[str, Any], tensors: Mapping[str, Tensor], file: Path) -> None:
+def _require_safe(
+    prefix: str, settings: Mapping[str, Any], tensors: Mapping[str, Tensor], file: Path
+) -> None:
     """Refuse what stays with the adapters off: biases, saved modules, a rewritten base."""
-    biases = [settings.get("unet.bias", "none")] + [n for n in tensors if n.endswith(".bias")]
-    saved = settings.get("unet.modules_to_save")
-    initial = settings.get("unet.init_lora_weights", True)
+    biases = [settings.get(f"{prefix}.bias", "none")] + [n for n in tensors if n.endswith(".bias")]
+    saved = settings.get(f"{prefix}.modules_to_save")
+    initial = settings.get(f"{prefix}.init_lora_weights", True)
     rewritten = isinstance(initial, str) and initial not in ("gaussian", "orthogonal", "eva")
     require(
         biases == ["none"] and not saved and not rewritten,

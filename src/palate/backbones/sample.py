@@ -28,6 +28,24 @@ _SOLVERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "ddpm": ("DDPMScheduler", {"clip_sample": False}),
 }
 SCHEDULERS: tuple[str, ...] = (*_SOLVERS, "saved")
+# The same words on the straight path of rectified flow. The others follow a table of ᾱ.
+_FLOW_SOLVERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "dpm++": (
+        "DPMSolverMultistepScheduler",
+        {
+            "algorithm_type": "dpmsolver++",
+            "solver_order": 2,
+            "prediction_type": "flow_prediction",
+            "use_flow_sigmas": True,
+            "use_karras_sigmas": False,
+            "use_exponential_sigmas": False,
+            "use_beta_sigmas": False,
+        },
+    ),
+    "euler": ("FlowMatchEulerDiscreteScheduler", {}),
+}
+FLOW_SCHEDULERS: tuple[str, ...] = (*_FLOW_SOLVERS, "saved")
+_FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler",)
 # These draw noise in every step and take generators for it.
 _STOCHASTIC = ("DDPMScheduler", "EulerAncestralDiscreteScheduler")
 
@@ -40,7 +58,8 @@ class Sampler:
     Attributes:
         steps: Evaluations of the network along the path (a few solvers add one).
         guidance: Strength of classifier-free guidance (arXiv:2207.12598); 1 is without.
-        scheduler: `dpm++`, `ddim`, `euler`, `ddpm`, or `saved` for the folder's own.
+        scheduler: `dpm++`, `ddim`, `euler`, `ddpm`, or `saved` for the folder's own. Models on
+            the straight path of rectified flow know `dpm++`, `euler` and `saved`.
     """
 
     steps: int = 10
@@ -112,7 +131,9 @@ def sample(
 
     Raises:
         DataError: when prompts and noise differ in number.
+        SettingError: when the sampler is not for this model's noise path.
     """
+    require_solver(backbone.scheduler_config, sampler.scheduler)
     require(
         len(prompts) == len(noise) and len(prompts) > 0 and batch >= 1,
         got=f"{len(prompts)} prompts, noise for {len(noise)} pictures, batches of {batch}",
@@ -142,13 +163,41 @@ def _denoise(
     scheduler = _scheduler(backbone.scheduler_config, sampler, backbone.device)
     condition, empty = known.rows(rows), known.rows([0])
     extra = {"generator": _generators(noise)} if _draws(scheduler) else {}
-    latents = noise.to(backbone.device) * scheduler.init_noise_sigma
+    # Schedulers of the straight path alone have neither: their noise is in the latents' scale.
+    latents = noise.to(backbone.device) * getattr(scheduler, "init_noise_sigma", 1.0)
+    scaled = getattr(scheduler, "scale_model_input", _as_it_is)
+    straight = _is_flow(backbone.scheduler_config)
     for level in scheduler.timesteps:
-        noisy = scheduler.scale_model_input(latents, level)
-        levels = level.expand(len(rows))
+        noisy = scaled(latents, level)
+        # The network's own time, not an index into its path, also where it is a whole number.
+        levels = (level.float() if straight else level).expand(len(rows))
         answer = guided(backbone, noisy, levels, condition, empty, sampler.guidance)
         latents = scheduler.step(answer, level, latents, **extra, return_dict=False)[0]
     return latents
+
+
+def require_solver(config: Mapping[str, object], scheduler: str) -> None:
+    """Refuse a sampler that is not for the noise path of a scheduler's configuration.
+
+    Args:
+        config: As `Backbone.scheduler_config` has it.
+        scheduler: The sampler's word.
+
+    Raises:
+        SettingError: for samplers of the other kind of path.
+    """
+    require(
+        not _is_flow(config) or scheduler in FLOW_SCHEDULERS,
+        got=f"scheduler {scheduler} for a model of rectified flow",
+        need=f"one of {', '.join(FLOW_SCHEDULERS)}; {scheduler} follows the noise of diffusion "
+        "models, of which α² + σ² = 1",
+        fix="Use euler, which is what ddim becomes on a straight path.",
+    )
+
+
+def _is_flow(config: Mapping[str, object]) -> bool:
+    """Whether a scheduler's configuration is of a straight path."""
+    return config["_class_name"] in _FLOW_CLASSES
 
 
 def _scheduler(config: Mapping[str, object], sampler: Sampler, device: torch.device) -> Any:
@@ -157,16 +206,25 @@ def _scheduler(config: Mapping[str, object], sampler: Sampler, device: torch.dev
 
     from palate.backbones.parts import quiet
 
-    name, told = _SOLVERS.get(sampler.scheduler, (str(config["_class_name"]), {}))
+    solvers = _FLOW_SOLVERS if _is_flow(config) else _SOLVERS
+    name, told = solvers.get(sampler.scheduler, (str(config["_class_name"]), {}))
     settings = {key: value for key, value in config.items() if not key.startswith("_")}
+    if _is_flow(config):
+        # Other schedulers of diffusers have another word for the same number.
+        settings["flow_shift"] = config.get("shift", 1.0)
     with quiet():
         scheduler = getattr(diffusers, name).from_config({**settings, **told})
         scheduler.set_timesteps(sampler.steps, device=device)
     return scheduler
 
 
+def _as_it_is(latents: Tensor, _level: Tensor) -> Tensor:
+    return latents
+
+
 def _draws(scheduler: Any) -> bool:
-    return type(scheduler).__name__ in _STOCHASTIC
+    told = scheduler.config.get("stochastic_sampling", False)
+    return type(scheduler).__name__ in _STOCHASTIC or bool(told)
 
 
 def _generators(noise: Tensor) -> list[torch.Generator]:
