@@ -52,9 +52,16 @@ def _stable_diffusion_xl() -> Any:
     return FAMILY
 
 
+def _stable_diffusion_3() -> Any:
+    from palate.backbones.sd3 import FAMILY
+
+    return FAMILY
+
+
 FAMILIES: Mapping[str, Callable[[], Any]] = {
     "StableDiffusionPipeline": _stable_diffusion,
     "StableDiffusionXLPipeline": _stable_diffusion_xl,
+    "StableDiffusion3Pipeline": _stable_diffusion_3,
 }
 
 
