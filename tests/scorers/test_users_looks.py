@@ -92,7 +92,7 @@ def test_a_picture_says_the_same_at_twice_its_size():
 def test_spreads_are_those_of_the_shipped_pairs(repository):
     """To the two digits that are written down."""
     shipped = repository / "src/palate/recipes/shipped_pairs/pairs.parquet"
-    rows = read_table(shipped, columns=["jpg_0", "jpg_1"]).to_pylist()
+    rows = read_table(shipped, columns=["jpg_0", "jpg_1"]).to_pylist()[:500]
     seen = [[statistics(opened(row[side])) for side in ("jpg_0", "jpg_1")] for row in rows]
     found = np.sqrt(np.square(np.diff(seen, axis=1)).mean((0, 1)))
     np.testing.assert_allclose(found, list(STATISTICS.values()), rtol=0.05)
