@@ -93,7 +93,7 @@ class PreferencePairs:
         rows = read_rows(folder)
         pairs, equal, unlabelled = list[Pair](), list[Pair](), list[Pair]()
         for row in rows:
-            for pair in _pairs_of(row):
+            for pair in pairs_of(row):
                 strict = pair.agreement > 0.5 or ties == "half"
                 place = pairs if strict else equal
                 (place if row.labelled else unlabelled).append(pair)
@@ -227,18 +227,7 @@ class PreferencePairs:
         return PreferencePairs(self.snapshot, self._pack, pairs, ties, unlabelled)
 
 
-def _prompt_group(pair: Pair) -> str:
-    return folded(pair.prompt)
-
-
-def _judge_group(pair: Pair) -> str:
-    return pair.judge
-
-
-_GROUPS: dict[str, Callable[[Pair], str]] = {"prompt": _prompt_group, "judge": _judge_group}
-
-
-def _pairs_of(row: Comparison) -> Iterator[Pair]:
+def pairs_of(row: Comparison) -> Iterator[Pair]:
     """Every two pictures of a record, the better-ranked one first; otherwise with one half."""
     ranks = row.ranks if row.ranks is not None else (1,) * len(row.images)
     seen = row.shown if row.shown is not None else tuple(range(len(row.images)))
@@ -258,6 +247,17 @@ def _pairs_of(row: Comparison) -> Iterator[Pair]:
             source=row.source,
             chosen_first=place[best] < place[other],
         )
+
+
+def _prompt_group(pair: Pair) -> str:
+    return folded(pair.prompt)
+
+
+def _judge_group(pair: Pair) -> str:
+    return pair.judge
+
+
+_GROUPS: dict[str, Callable[[Pair], str]] = {"prompt": _prompt_group, "judge": _judge_group}
 
 
 def _agreement(row: Comparison, best: int, other: int) -> float:

@@ -162,10 +162,15 @@ def different(mine: Iterable[Pair]) -> list[Pair]:
     """One user's pairs with every two pictures once: the judgement whose id is first."""
     kept: dict[frozenset[str], Pair] = {}
     for pair in mine:
-        two = _pictures(pair)
+        two = pictures_of(pair)
         if two not in kept or pair.id < kept[two].id:
             kept[two] = pair
     return list(kept.values())
+
+
+def pictures_of(pair: Pair) -> frozenset[str]:
+    """The two pictures of a pair, whichever was preferred."""
+    return frozenset((pair.chosen, pair.rejected))
 
 
 def examples_for(
@@ -229,9 +234,9 @@ def away_from(subsets: Iterable[tuple[Pair, ...]], pair: Pair) -> tuple[tuple[Pa
         The choices with neither picture where there are any, otherwise those without the pair;
         empty where there is none, such as for a user's only pair.
     """
-    two = _pictures(pair)
-    without = tuple(each for each in subsets if all(_pictures(one) != two for one in each))
-    clear = tuple(each for each in without if not any(two & _pictures(one) for one in each))
+    two = pictures_of(pair)
+    without = tuple(each for each in subsets if all(pictures_of(one) != two for one in each))
+    clear = tuple(each for each in without if not any(two & pictures_of(one) for one in each))
     return clear or without
 
 
@@ -295,10 +300,6 @@ def _counted(pairs: PreferencePairs, judged: Iterable[Pair]) -> Iterator[Pair]:
 
 def _busiest_first(found: Mapping[str, _Held]) -> dict[str, _Held]:
     return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
-
-
-def _pictures(pair: Pair) -> frozenset[str]:
-    return frozenset((pair.chosen, pair.rejected))
 
 
 def _choices(
