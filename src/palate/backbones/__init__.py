@@ -58,10 +58,24 @@ def _stable_diffusion_3() -> Any:
     return FAMILY
 
 
+def _stable_cascade() -> Any:
+    from palate.backbones.cascade import PRIOR
+
+    return PRIOR
+
+
+def _stable_cascade_combined() -> Any:
+    from palate.backbones.cascade import COMBINED
+
+    return COMBINED
+
+
 FAMILIES: Mapping[str, Callable[[], Any]] = {
     "StableDiffusionPipeline": _stable_diffusion,
     "StableDiffusionXLPipeline": _stable_diffusion_xl,
     "StableDiffusion3Pipeline": _stable_diffusion_3,
+    "StableCascadePriorPipeline": _stable_cascade,
+    "StableCascadeCombinedPipeline": _stable_cascade_combined,
 }
 
 

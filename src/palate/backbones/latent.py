@@ -8,6 +8,7 @@ compute in float32.
 Read next: `sd.py` and `sdxl.py`, the families; `lora.py`, training a few weights of one.
 """
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -127,6 +128,10 @@ def _same_times(_scheduler: Part) -> Callable[[Tensor], Tensor]:
     return _as_it_is
 
 
+def _each_digest(parts: Mapping[str, Part]) -> Mapping[str, str]:
+    return {name: part.digest for name, part in parts.items()}
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
@@ -147,6 +152,9 @@ class Family:
         times: From the scheduler's part: the network's own time for indices into the path.
         geometry: How large latents are, from the parts.
         coder: Opens what turns pictures into latents and back, from the parts.
+        digests: SHA-256 of what there is, from the parts. Caches know the autoencoder as `vae`,
+            and text encoders and tokenizers by how their names begin.
+        beside: Files beside the parts that a whole export copies where the folder has them.
     """
 
     kind: str
@@ -163,6 +171,8 @@ class Family:
     times: Callable[[Part], Callable[[Tensor], Tensor]] = _same_times
     geometry: Callable[[Mapping[str, Part]], Geometry] = _grid
     coder: Callable[[Mapping[str, Part], torch.device], Coder] = _autoencoder
+    digests: Callable[[Mapping[str, Part]], Mapping[str, str]] = _each_digest
+    beside: tuple[str, ...] = ()
 
 
 @final
@@ -341,6 +351,9 @@ class LatentDiffusion:
         self._policy.network.save_pretrained(space / trained, safe_serialization=True)
         for name in self._parts.keys() - {trained}:
             self._parts[name].copy(space / name)
+        for name in self._family.beside:
+            if (self._folder.path / name).is_file():
+                shutil.copyfile(self._folder.path / name, space / name)
         kept = {name: self._folder.index[name] for name in self._parts}
         # Parts that may be absent and are: plain diffusers wants to be told so.
         gone = {name: [None, None] for name in self._family.parts if name not in self._parts}
@@ -365,7 +378,7 @@ class LatentDiffusion:
 
 def digests_of(family: Family, folder: Folder, parts: Mapping[str, Part]) -> dict[str, str]:
     """SHA-256 of each part of a folder, and of its rules where it has any."""
-    found = {name: part.digest for name, part in parts.items()}
+    found = {**family.digests(parts)}
     rules = _rules(family, folder)
     # Named after the encoders, because what they say of a prompt depends on the rules.
     return {**found, "text_encoder_rules": digest_json(rules)} if rules else found

@@ -46,8 +46,10 @@ _FLOW_SOLVERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 FLOW_SCHEDULERS: tuple[str, ...] = (*_FLOW_SOLVERS, "saved")
 _FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler",)
+# Stable Cascade's: a step is told the time of each row, and the last time is where it arrives.
+_CASCADE_CLASSES = ("DDPMWuerstchenScheduler",)
 # These draw noise in every step and take generators for it.
-_STOCHASTIC = ("DDPMScheduler", "EulerAncestralDiscreteScheduler")
+_STOCHASTIC = ("DDPMScheduler", "EulerAncestralDiscreteScheduler", *_CASCADE_CLASSES)
 
 
 @final
@@ -59,7 +61,8 @@ class Sampler:
         steps: Evaluations of the network along the path (a few solvers add one).
         guidance: Strength of classifier-free guidance (arXiv:2207.12598); 1 is without.
         scheduler: `dpm++`, `ddim`, `euler`, `ddpm`, or `saved` for the folder's own. Models on
-            the straight path of rectified flow know `dpm++`, `euler` and `saved`.
+            the straight path of rectified flow know `dpm++`, `euler` and `saved`; Stable Cascade
+            only `saved`.
     """
 
     steps: int = 10
@@ -167,12 +170,14 @@ def _denoise(
     latents = noise.to(backbone.device) * getattr(scheduler, "init_noise_sigma", 1.0)
     scaled = getattr(scheduler, "scale_model_input", _as_it_is)
     straight = _is_flow(backbone.scheduler_config)
-    for level in scheduler.timesteps:
+    cascade = type(scheduler).__name__ in _CASCADE_CLASSES
+    for level in scheduler.timesteps[:-1] if cascade else scheduler.timesteps:
         noisy = scaled(latents, level)
         # The network's own time, not an index into its path, also where it is a whole number.
         levels = (level.float() if straight else level).expand(len(rows))
         answer = guided(backbone, noisy, levels, condition, empty, sampler.guidance)
-        latents = scheduler.step(answer, level, latents, **extra, return_dict=False)[0]
+        time = levels if cascade else level
+        latents = scheduler.step(answer, time, latents, **extra, return_dict=False)[0]
     return latents
 
 
@@ -192,6 +197,12 @@ def require_solver(config: Mapping[str, object], scheduler: str) -> None:
         need=f"one of {', '.join(FLOW_SCHEDULERS)}; {scheduler} follows the noise of diffusion "
         "models, of which α² + σ² = 1",
         fix="Use euler, which is what ddim becomes on a straight path.",
+    )
+    require(
+        config["_class_name"] not in _CASCADE_CLASSES or scheduler == "saved",
+        got=f"scheduler {scheduler} for a Stable Cascade",
+        need="saved, its own: the others know no noise levels between 0 and 1",
+        fix="Use saved; its 20 to 30 steps draw noise, as in the plain pipeline.",
     )
 
 

@@ -37,9 +37,22 @@ class TextEncoder:
 
     @classmethod
     def load(
-        cls, kind: type[Network], encoder: Part, tokenizer: Part, device: torch.device
+        cls,
+        kind: type[Network],
+        encoder: Part,
+        tokenizer: Part,
+        device: torch.device,
+        *,
+        masked: bool = False,
     ) -> "TextEncoder":
         """Load an encoder and its tokenizer from a pipeline folder.
+
+        Args:
+            kind: The encoder's class.
+            encoder: Its part of the folder.
+            tokenizer: The tokenizer's.
+            device: Where the encoder is to live.
+            masked: Tell padding apart even where the encoder's own settings do not ask for it.
 
         Raises:
             WeightsError: when either cannot be used.
@@ -47,8 +60,8 @@ class TextEncoder:
         network = load_network(kind, encoder, device)
         with refusing(tokenizer):
             words = CLIPTokenizer.from_pretrained(tokenizer.folder, local_files_only=True)
-        masked = bool(network.config.to_dict().get("use_attention_mask"))
-        return cls(words, network, masked=masked)
+        asked = bool(network.config.to_dict().get("use_attention_mask"))
+        return cls(words, network, masked=masked or asked)
 
     def token_counts(self, prompts: Sequence[str]) -> tuple[list[int], int]:
         """Tokens of each prompt with its start and end, and how many the encoder reads."""
