@@ -5,7 +5,7 @@ import pytest
 from palate.cli.flags import flags, read_flags
 from palate.core.problems import SettingError
 from palate.train.groups import GROUPS
-from palate.train.run import SOURCES, Run, settings
+from palate.train.run import BROUGHT, Run, settings
 
 
 def read(*words: str):
@@ -50,7 +50,7 @@ def usual(group: str | None) -> dict[str, object]:
     words: list[str] = []
     for setting in settings():
         top = setting.path.partition(".")[0]
-        mine = top == group if group else top not in SOURCES
+        mine = top == group if group else top not in BROUGHT
         if not mine or setting.required or setting.default is None or setting.default == ():
             continue
         many = isinstance(setting.default, tuple)
@@ -66,7 +66,7 @@ def test_every_default_can_be_said_as_a_flag_and_changes_nothing():
     base = Run.from_values({"model": "m", "data": "d"})
     same = Run.from_values({"model": "m", "data": "d", **usual(None)})
     assert same.differences(base) == {}
-    for source in SOURCES:
+    for source in BROUGHT:
         values = {path.partition(".")[2]: value for path, value in usual(source).items()}
         assert values
         assert GROUPS[source](**values) == GROUPS[source]()

@@ -1,6 +1,6 @@
 """A micro model of the real classes and a small snapshot, made once; runs of seconds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,11 @@ def picture(seed: int, shade: int) -> np.ndarray:
 
 
 def snapshot(
-    folder: Path, pairs: int = PAIRS, *, swapped: Callable[[int], bool] | None = None
+    folder: Path,
+    pairs: int = PAIRS,
+    *,
+    swapped: Callable[[int], bool] | None = None,
+    judges: Sequence[str] = ("j",),
 ) -> Path:
     """A frozen snapshot whose chosen pictures are bright and whose rejected ones are dark."""
     store = Store(folder / "store")
@@ -60,8 +64,8 @@ def snapshot(
             turned = swapped is not None and swapped(i)
             prompt = f"a {WORDS[i // 2 % len(WORDS)]} thing {i // 2}"
             rows.append(
-                compare(prompt=prompt, images=images, agreement=0.0 if turned else 1.0, judge="j",
-                        source="world", origin=f"test {i}")
+                compare(prompt=prompt, images=images, agreement=0.0 if turned else 1.0,
+                        judge=judges[i % len(judges)], source="world", origin=f"test {i}")
             )  # fmt: skip
         store.add(rows)
     return store.freeze(folder / "snapshot").path

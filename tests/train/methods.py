@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
                 "rollout.threshold_high": None, "rollout.prompts": f"world:train:{PROMPTS}"},
     "selfplay": {"selfplay.iterations": 1, "selfplay.sampling_steps": 2, "selfplay.steps": None,
                  "selfplay.betas": None, "selfplay.learning_rates": None},
+    "personal": {"personal.subsets": 3, "personal.examples": 2, "personal.width": 8},
 }  # fmt: skip
 
 
@@ -53,6 +54,8 @@ def data_for(objective: type[Objective], folder: Path, pairs: int = 12) -> Path 
     """A small snapshot of what a method reads; None where the policy draws all there is."""
     if objective.needs.scorer:
         return None
+    if objective.needs.users:
+        return snapshot(folder, pairs, judges=("anna", "ben"))
     return (both_judged if "synthetic" in objective.needs.facts else snapshot)(folder, pairs)
 
 
@@ -60,8 +63,9 @@ def run_of(objective: type[Objective], model: Path, data: Path | None, **more: A
     """A run of a method with its own settings, as published, on a few held-out pairs."""
     told: dict[str, Any] = {"model": str(model), "objective.name": objective.name, "seed": 3}
     told |= {} if data is None else {"data": str(data), "split.held_out": 0.2}
-    small = {"adapter.rank": 2, "plan.device": "cpu", "plan.tensorboard": "off",
-             "plan.learning_rate": 1e-3, "health.pairs": 2, "health.draws": 1}  # fmt: skip
+    small = {"plan.device": "cpu", "plan.tensorboard": "off", "plan.learning_rate": 1e-3,
+             "health.pairs": 2, "health.draws": 1}  # fmt: skip
+    small |= {} if objective.needs.users else {"adapter.rank": 2}
     return Run.from_values({**told, **small, **more})
 
 

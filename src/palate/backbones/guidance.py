@@ -33,8 +33,8 @@ def guided(
         level: Noise level of each row.
         condition: What each row is conditioned on.
         empty: What the empty prompt says: one row for all, or one per row. What only the
-            condition says, such as the sizes of pictures, holds for both halves. None asks
-            without guidance, whatever its strength.
+            condition says, such as the sizes of pictures, holds for both halves; but not whom it
+            is for, which goes with the prompt. None asks without guidance, whatever its strength.
         guidance: The strength. At 1 the empty prompt is not asked at all.
 
     Raises:
@@ -59,4 +59,7 @@ def _unconditional_first(condition: Condition, empty: Condition) -> Condition:
         fix='Give `backbone.embed([""])`.',
     )
     alike = empty.rows([0] * rows) if len(empty) == 1 else empty
-    return Condition.concatenate([Condition({**condition.tensors, **alike.tensors}), condition])
+    without = Condition({**condition.tensors, **alike.tensors})
+    if condition.user is not None and empty.user is None:
+        without = without.with_user(torch.zeros_like(condition.user))
+    return Condition.concatenate([without, condition])

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from palate.cli.errors import unknown_flag
 from palate.core.problems import SettingError, require
 from palate.objectives import OBJECTIVES
-from palate.train.run import SOURCES, Setting, settings
+from palate.train.run import BROUGHT, Setting, settings
 from palate.train.strict import NUMBER, parse_yaml
 
 _NOTHING = {"none", "null", "~"}
@@ -23,8 +23,8 @@ _NOTHING = {"none", "null", "~"}
 def flags() -> dict[str, Setting]:
     """Every flag, without its dashes, and the setting it stands for."""
     known = {setting.path: setting for setting in _all()}
-    # A method's own source of evidence does not take the short names of what every run has.
-    special = {path: setting for path, setting in known.items() if path.split(".")[0] in SOURCES}
+    # A group that only some methods bring does not take the short names of what every run has.
+    special = {path: setting for path, setting in known.items() if path.split(".")[0] in BROUGHT}
     short = _short(known) | _short({p: s for p, s in known.items() if p not in special})
     return {_dashed(name): setting for name, setting in (short | known).items()}
 

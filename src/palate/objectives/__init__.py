@@ -19,6 +19,7 @@ from palate.objectives.kto import KTO
 from palate.objectives.lpo import LPO
 from palate.objectives.mapo import MaPO
 from palate.objectives.npo import NPO
+from palate.objectives.ppd import PPD
 from palate.objectives.rdpo import RDPO
 from palate.objectives.sdpo import SDPO
 from palate.objectives.see_dpo import SEEDPO
@@ -54,6 +55,7 @@ OBJECTIVES = Catalogue(
         CaPO,
         NPO,
         FlowDPO,
+        PPD,
     )
 )
 
@@ -68,6 +70,7 @@ __all__ = [
     "LPO",
     "NPO",
     "OBJECTIVES",
+    "PPD",
     "RDPO",
     "SDPO",
     "SEEDPO",

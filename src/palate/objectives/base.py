@@ -33,6 +33,7 @@ class Needs:
         generation: Whether the policy draws pictures while it trains.
         scorer: Whether a scorer has to judge what is drawn.
         shared_noise: Whether it compares residuals, so that both images need one noise.
+        users: Whether every pair needs to be known by whom it was judged.
         steps_only: Settings that only steps can be judged by; None is without.
         settings: Settings of the run, by dotted name, that belong to the method as published;
             the run's own settings go before them.
@@ -50,6 +51,7 @@ class Needs:
     generation: bool = False
     scorer: bool = False
     shared_noise: bool = False
+    users: bool = False
     steps_only: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 

@@ -481,6 +481,30 @@ def flow_dpo_sd35() -> Settings:
     }
 
 
+def ppd_cascade() -> Settings:
+    """PPD on Stable Cascade's stage C; the authors make embeddings with LLaVA-OneVision."""
+    return {
+        "objective.name": "ppd",
+        "adapter": None,  # notes: only the attention to users is trained
+        "pictures.resolution": 1024,  # ours: what stage C was made for
+        "plan.gradient_checkpointing": True,  # ours: memory
+        "objective.beta": 5000.0,  # ours (Diffusion-DPO's launcher): not found anywhere
+        "personal.users": "looks",  # ours: needs no download; notes: vision:FOLDER, LLaVA-OneVision
+        "personal.examples": 4,  # notes
+        "personal.subsets": 8,  # ours
+        "personal.width": 256,  # ours
+        "personal.dropout": 0.1,  # ours: the rate was not found
+        "personal.order": "activity",  # notes: pairs are drawn as they are
+        "plan.learning_rate": 1e-5,  # notes
+        "plan.batch": 768,  # notes
+        "plan.micro_batch": 1,  # ours
+        "plan.weight_decay": 0.01,  # ours (Diffusion-DPO's launcher)
+        "plan.caption_dropout": 0.0,  # ours: the empty prompt is nobody's, which teaches nothing
+        "plan.precision": "bf16",  # ours: memory
+        "plan.steps": 1042,  # notes: one epoch of 0.8 million pairs
+    }
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -527,6 +551,7 @@ RECIPES: tuple[Recipe, ...] = tuple(
         inversion_dpo_sdxl, inpo_sd15, inpo_sdxl, smpo_sd15, smpo_sdxl, see_dpo_sd15, spin_sd15,
         d3po_sd15, spo_sd15, spo_sdxl, lpo_sd15, lpo_sdxl, kto_sd15, mapo_sdxl, dspo_sd15,
         dspo_sdxl, sdpo_sd15, sdpo_sdxl, capo_sdxl, npo_sd15, npo_sdxl, flow_dpo_sd35,
+        ppd_cascade,
     )
 )  # fmt: skip
 

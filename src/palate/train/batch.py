@@ -18,6 +18,7 @@ from palate.backbones.backbone import Condition
 from palate.core.problems import HealthStop, require
 from palate.core.streams import Streams
 from palate.data.pairs import Pair
+from palate.train.book import Book
 from palate.train.cache import MIDDLE, WINDOWS, Cache, View, prompt_name
 from palate.train.groups import Pictures
 
@@ -160,7 +161,9 @@ class Batches:
         cache: Latents and embeddings.
         pictures: How pictures are looked at.
         streams: The run's random streams.
-        caption_dropout: Share of visits on the empty prompt.
+        caption_dropout: Share of visits on the empty prompt. Nobody draws for somebody without a
+            prompt, since guidance drops both together, so that the user is dropped with it.
+        book: Whose embedding each pair is learned with; None where nobody's.
         facts: Numbers that come with the pairs: name → pair id → number.
 
     Raises:
@@ -171,6 +174,7 @@ class Batches:
     pictures: Pictures
     streams: Streams
     caption_dropout: float = 0.0
+    book: Book | None = None
     facts: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
@@ -191,8 +195,9 @@ class Batches:
             self._latents([pair.chosen for pair in pairs], looks, visits),
             self._latents([pair.rejected for pair in pairs], looks, visits),
         ]
-        names = [prompt_name(self._prompt(p, v)) for p, v in zip(pairs, visits, strict=True)]
-        told = Condition(self.cache.prompts.rows(names))
+        texts = [self._prompt(p, v) for p, v in zip(pairs, visits, strict=True)]
+        told = Condition(self.cache.prompts.rows([prompt_name(text) for text in texts]))
+        told = told.with_user(self._users(pairs, visits, texts))
         return Batch(
             ids=tuple(pair.id for pair in pairs),
             visits=tuple(visits),
@@ -211,7 +216,13 @@ class Batches:
         still = self.pictures.model_copy(
             update={"crop": "center", "flip": False, "latents": "mean"}
         )
-        fixed = Batches(cache=self.cache, pictures=still, streams=self.streams, facts=self.facts)
+        fixed = Batches(
+            cache=self.cache,
+            pictures=still,
+            streams=self.streams,
+            book=None if self.book is None else self.book.still(),
+            facts=self.facts,
+        )
         return fixed(pairs, [0] * len(pairs))
 
     def _view(self, pair: Pair, visit: int) -> View:
@@ -228,6 +239,18 @@ class Batches:
             return pair.prompt
         dropped = self.streams("caption", visit, pair.id).uniform() < self.caption_dropout
         return "" if dropped else pair.prompt
+
+    def _users(
+        self, pairs: Sequence[Pair], visits: Sequence[int], texts: Sequence[str]
+    ) -> Float[Tensor, " b tokens width"] | None:
+        """Whom each pair is learned for; zeros where the caption was dropped, or the user."""
+        if self.book is None:
+            return None
+        rows = [
+            self.book.of(pair, visit) if text or not pair.prompt else self.book.nobody
+            for pair, visit, text in zip(pairs, visits, texts, strict=True)
+        ]
+        return torch.stack(rows)
 
     def _latents(
         self, pictures: Sequence[str], looks: Sequence[View], visits: Sequence[int]

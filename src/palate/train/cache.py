@@ -132,7 +132,7 @@ class Cache:
         every = list(pairs)
         shown = {name for pair in every for name in (pair.chosen, pair.rejected)}
         names = {view.name(name): (name, view) for name in shown for view in views(pictures)}
-        _fill(
+        fill_rack(
             self.latents, names, tell, "latents",
             lambda part: _encode(backbone, [(read(p), v) for p, v in part], self.side),
         )  # fmt: skip
@@ -145,7 +145,7 @@ class Cache:
         """Compute what is missing for these prompts and the empty one; see `fill`."""
         every = set(texts)
         prompts = {prompt_name(text): text for text in ["", *every]}
-        _fill(
+        fill_rack(
             self.prompts, prompts, tell, "prompts",
             lambda part: dict(backbone.embed(list(part)).tensors),
         )  # fmt: skip
@@ -242,14 +242,14 @@ def _encode(
     return {"mean": mean, "std": std, "sizes": torch.tensor([each.numbers for each in told])}
 
 
-def _fill(
+def fill_rack(
     rack: Rack,
     wanted: Mapping[str, Any],
     tell: Tell,
     what: str,
     make: Callable[[list[Any]], dict[str, Tensor]],
 ) -> None:
-    """Make the missing rows of a rack; only one process does so at a time."""
+    """Make the missing rows of a rack, some at once; only one process does so at a time."""
     missing: list[str] = []
     tail = ""
     if rack.missing(list(wanted)):

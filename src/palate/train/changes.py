@@ -32,7 +32,7 @@ HARMLESS = (
 # The same mathematics in another order of additions.
 INEXACT = ("plan.micro_batch", "plan.gradient_checkpointing", "plan.device", "rollout.at_once")
 # A folder may lie elsewhere; that it is the same one is asked of its digests.
-PLACES = ("model", "data", "rollout.prompts", "rollout.scorer")
+PLACES = ("model", "data", "rollout.prompts", "rollout.scorer", "personal.users")
 
 
 def settled(run: Run) -> Run:
@@ -44,6 +44,9 @@ def settled(run: Run) -> Run:
         kind, _, folder = run.rollout.scorer.partition(":")
         told["rollout.prompts"] = _whole(run.rollout.prompts)
         told["rollout.scorer"] = f"{kind}:{_whole(folder)}" if folder else kind
+    if run.personal is not None:
+        kind, _, folder = run.personal.users.partition(":")
+        told["personal.users"] = f"{kind}:{_whole(folder)}" if folder else kind
     folder = run.model != "shipped" and (model.is_dir() or run.model.startswith("~"))
     # Links stay as they were written: that is how a moved disk keeps its name.
     return run.with_values({"model": os.path.abspath(model) if folder else run.model, **told})

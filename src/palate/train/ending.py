@@ -45,7 +45,8 @@ def finish(session: Session, done: int) -> Result:
     out, check = session.place.out, session.monitor.rows[-1]
     facts = {**ending(session), "status": "finished", "steps": done}
     record = write_record(out, session.run, facts)
-    folder = export(out, session.learner.backbone, record)
+    users = None if session.book is None else session.book.users()
+    folder = export(out, session.learner.backbone, record, users)
     session.say("done", f"Done after {done} steps. {check['sentence']}", done)
     return Result(
         run=session.run,

@@ -12,6 +12,7 @@ from palate.core.files import MANIFEST, digest_file, new_folder, read_json, writ
 from palate.core.record import provenance
 from palate.train.place import EXPORT, RECORD, Place
 from palate.train.run import Run
+from palate.train.users import USERS, Users, write_users
 
 UNKNOWN = "not recorded"
 
@@ -66,8 +67,16 @@ def overrides(run: Run) -> list[str]:
     return [f"health.{name}={value!r}" for name, value in found.items()]
 
 
-def export(out: Path, backbone: Backbone, record: Mapping[str, Any]) -> Path:
+def export(
+    out: Path, backbone: Backbone, record: Mapping[str, Any], users: Users | None = None
+) -> Path:
     """Write the trained model as diffusers loads it, with its record and card.
+
+    Args:
+        out: The run's folder.
+        backbone: The model.
+        record: What is known of the run.
+        users: The embeddings of everyone it was trained with, where people were followed.
 
     Raises:
         StateError: when the disk refuses; an earlier export stays.
@@ -81,6 +90,8 @@ def export(out: Path, backbone: Backbone, record: Mapping[str, Any]) -> Path:
         for path in sorted(inner.iterdir()):
             path.rename(new / path.name)
         inner.rmdir()
+        if users is not None:
+            write_users(new, users)
         weights = sorted(new.rglob("*.safetensors"))
         digests = {path.relative_to(new).as_posix(): digest_file(path) for path in weights}
         write_json(new / RECORD, {**record, "export": digests})
@@ -99,7 +110,6 @@ def card(record: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         if accuracy
         else UNKNOWN
     )
-    kind = "all weights" if run["adapter"] is None else f"LoRA, rank {run['adapter']['rank']}"
     lines = [
         f"# {Path(run['model']).name}, aligned with preferences",
         "",
@@ -111,8 +121,10 @@ def card(record: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         f"- Data licence: {data.get('licence', UNKNOWN)}",
         f"- Method: {run['objective']['name']} {_settings(run['objective'])}",
         *([f"- Beta: {record['beta_convention']}"] if "beta" in run["objective"] else []),
-        f"- Trained: {kind}, {record.get('steps', UNKNOWN)} steps of {run['plan']['batch']} pairs, "
-        f"learning rate {run['plan']['learning_rate']:g}, seed {run['seed']}",
+        f"- Trained: {_trained(run)}, {record.get('steps', UNKNOWN)} steps of "
+        f"{run['plan']['batch']} pairs, learning rate {run['plan']['learning_rate']:g}, "
+        f"seed {run['seed']}",
+        *_people(record.get("personal")),
         f"- Ended: {record.get('status', UNKNOWN)}",
         f"- Health: {record.get('sentence', UNKNOWN)}",
         f"- Winner drift on held-out pairs: {_share(check.get('winner_drift'))}",
@@ -140,7 +152,33 @@ def _amount(data: Mapping[str, Any]) -> str:
     return f"{data.get('train', UNKNOWN)} training pairs"
 
 
+def _trained(run: Mapping[str, Any]) -> str:
+    """What was trained, in a few words."""
+    if run.get("personal") is not None:
+        return f"attention to users, width {run['personal']['width']}; the base model stays"
+    return "all weights" if run["adapter"] is None else f"LoRA, rank {run['adapter']['rank']}"
+
+
+def _people(personal: Mapping[str, Any] | None) -> list[str]:
+    """Whose tastes it follows, and who makes their embeddings."""
+    if personal is None:
+        return []
+    lost = [f"{count} {why}" for why, count in personal["left_out"].items() if count]
+    cap = "no cap" if personal["cap"] is None else f"at most {personal['cap']} of each"
+    return [
+        f"- People: {personal['people']}, with {personal['pairs']} training pairs ({cap}; the "
+        f"busiest has {personal['busiest']})",
+        f"- Left out: {', '.join(lost) or 'no pair'}",
+        f"- Embeddings of people: {personal['users']}, from up to {personal['examples']} pairs "
+        f"each, {personal['choices']} choices of these; encoder {personal['identity']}",
+        f"- `{USERS}` holds the names of these people and an embedding of each: remove it before "
+        "publishing what should not be told of them; the model works without",
+    ]
+
+
 def _usage(digests: Mapping[str, str]) -> list[str]:
+    if USERS in digests:
+        return _usage_for_people()
     # A LoRA is one file; a whole pipeline has a folder for each of its parts.
     whole = any("/" in name for name in digests)
     load = ["pipeline = DiffusionPipeline.from_pretrained(FOLDER)"] if whole else [
@@ -148,6 +186,26 @@ def _usage(digests: Mapping[str, str]) -> list[str]:
         "pipeline.load_lora_weights(FOLDER)",
     ]  # fmt: skip
     return ["```python", "from diffusers import DiffusionPipeline", "", *load, "```"]
+
+
+def _usage_for_people() -> list[str]:
+    return [
+        "With palate: `palate sample --weights FOLDER --user NAME`, or `--user PAIRS` with a few "
+        "pairs of somebody new. In plain diffusers:",
+        "",
+        "```python",
+        "from diffusers import DiffusionPipeline",
+        "from safetensors.torch import load_file",
+        "",
+        "from palate.backbones.personal import listen",
+        "",
+        "pipeline = DiffusionPipeline.from_pretrained(BASE)",
+        f'user = load_file("FOLDER/{USERS}")["users"][0]',
+        'listen(pipeline, "FOLDER").draw_for(user[None])',
+        "```",
+        "",
+        "Nobody, which is the base model: `draw_for(None)`.",
+    ]
 
 
 def _settings(objective: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, final
 
 from palate.core.problems import HealthStop
-from palate.data.loader import Order
+from palate.data.loader import ByUser, Order
 from palate.data.pairs import Pair, PreferencePairs
 from palate.train.batch import Batch, Batches, Rows
 from palate.train.guard import Guard
@@ -43,7 +43,7 @@ class PairFeed:
     """
 
     pairs: PreferencePairs
-    order: Order
+    order: Order | ByUser
     batches: Batches
     guard: Guard
 

@@ -18,6 +18,7 @@ from pydantic import (
 from palate.backbones.backbone import ATTENTION, Initialisation, Precision
 from palate.core.problems import SettingError, require, unknown
 from palate.objectives import OBJECTIVES, Objective
+from palate.train.personal import PersonalSettings
 from palate.train.sources import (
     InversionSettings,
     LabelSettings,
@@ -285,6 +286,7 @@ GROUPS: dict[str, type[Strict]] = {
         RolloutSettings,
         SelfPlaySettings,
         LabelSettings,
+        PersonalSettings,
         Split,
         Limits,
     )

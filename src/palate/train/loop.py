@@ -13,11 +13,13 @@ from palate.backbones import load
 from palate.backbones.backbone import Backbone
 from palate.core.problems import HealthStop
 from palate.data.pairs import PreferencePairs
+from palate.train.book import Book
 from palate.train.cache import Cache
 from palate.train.changes import settled
 from palate.train.device import choose_device
 from palate.train.drawn import check_rollout
 from palate.train.ending import Result, finish, leave
+from palate.train.examples import open_book
 from palate.train.export import begin_record
 from palate.train.labels import open_pairs
 from palate.train.log import Event
@@ -64,6 +66,11 @@ def train(
     if run.rollout is not None:
         check_rollout(run, run.rollout)
     with claim(run, out, resume=resume, cache=cache) as place:
+        # Before the model: whoever makes embeddings may be as large, and is let go again.
+        book = open_book(
+            run, pairs, place.cache, device=device,
+            tell=lambda text: tell(Event(kind="cache", text=text)),
+        )  # fmt: skip
         backbone = load(
             run.model,
             adapter=run.build_adapter(),
@@ -71,12 +78,18 @@ def train(
             device=device,
             precision=run.plan.precision,
             gradient_checkpointing=run.plan.gradient_checkpointing,
+            personal=None if book is None else book.personal,
         )
-        return learn(run, place, backbone, pairs, tell)
+        return learn(run, place, backbone, pairs, tell, book)
 
 
 def learn(
-    run: Run, place: Place, backbone: Backbone, pairs: PreferencePairs | None, tell: Tell
+    run: Run,
+    place: Place,
+    backbone: Backbone,
+    pairs: PreferencePairs | None,
+    tell: Tell,
+    book: Book | None = None,
 ) -> Result:
     """Train an open model on open pairs, or on what it draws itself; see `train`."""
     what = "no pairs" if pairs is None else f"{len(pairs)} pairs"
@@ -84,7 +97,7 @@ def learn(
     if (changed := as_event(place)) is not None:
         tell(changed)
     kept = Cache(place.cache, backbone, run.pictures.resolution or backbone.resolution)
-    session = open_session(run, place, backbone, pairs, kept, tell)
+    session = open_session(run, place, backbone, pairs, kept, tell, book)
     done = 0
     try:
         done = session.restore()

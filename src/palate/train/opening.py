@@ -3,15 +3,16 @@
 Read next: `session.py`, what is open afterwards.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from palate.backbones.backbone import Backbone
 from palate.core.problems import DataError, HealthStop, require
 from palate.core.streams import Streams
 from palate.data.loader import Order
-from palate.data.pairs import PreferencePairs
+from palate.data.pairs import Pair, PreferencePairs
 from palate.train.batch import Batches
+from palate.train.book import Book
 from palate.train.cache import Cache
 from palate.train.drawn import ask_reference, open_retraced, open_studio
 from palate.train.duel import open_duel
@@ -98,8 +99,18 @@ def open_session(
     pairs: PreferencePairs | None,
     cache: Cache,
     tell: Tell,
+    book: Book | None = None,
 ) -> Session:
     """Split the pairs, fill the cache, set broken pairs aside, and put everything together.
+
+    Args:
+        run: The settings.
+        place: The run's folder.
+        backbone: The model.
+        pairs: The pairs; None where the policy draws all there is.
+        cache: Latents and embeddings.
+        tell: Hears events.
+        book: Whose embedding each pair is learned with; None for a run without people.
 
     Raises:
         DataError: when no pair is left on one side of the split.
@@ -116,9 +127,14 @@ def open_session(
     pairs = known.pairs
     check_pairs(run, pairs)
     train, held_out = pairs.split(by=run.split.by, held_out=run.split.held_out, seed=run.seed)
+    used: Sequence[Pair] = tuple(pairs)
+    if book is not None:
+        train, held_out = book.trained(train), book.asked(held_out)
+        tell(Event(kind="open", text=f"For everybody's own taste: {book.sentence(train)}"))
+        used = (*train, *held_out)
     cache.fill(
         backbone,
-        pairs,
+        used,
         run.pictures,
         pairs.image,
         lambda text: tell(Event(kind="cache", text=text)),
@@ -132,11 +148,11 @@ def open_session(
         # The picture side of the model has done its work.
         backbone.release("vae", "text_encoder")
     guard = Guard(place.out, run.health.nan_budget)
-    refused = {p.id: why for p in pairs if (why := cache.refusal(p, run.pictures)) is not None}
+    refused = {p.id: why for p in used if (why := cache.refusal(p, run.pictures)) is not None}
     guard.set_aside(0, refused)
     require(
-        len(refused) < FEWEST or len(refused) <= run.health.nan_budget * len(pairs),
-        got=f"{len(refused)} of {len(pairs)} pairs with broken latents or embeddings",
+        len(refused) < FEWEST or len(refused) <= run.health.nan_budget * len(used),
+        got=f"{len(refused)} of {len(used)} pairs with broken latents or embeddings",
         need=f"at most {100 * run.health.nan_budget:g} %",
         fix="Is the autoencoder sound, and in fp32? quarantine.jsonl in the run folder has names.",
         kind=HealthStop,
@@ -150,11 +166,14 @@ def open_session(
         pictures=run.pictures,
         streams=streams,
         caption_dropout=run.plan.caption_dropout,
+        book=book,
         facts=known.facts,
     )
     feed = PairFeed(
         pairs=train,
-        order=Order(len(train), run.plan.batch, run.seed),
+        order=Order(len(train), run.plan.batch, run.seed)
+        if book is None
+        else book.order(train, run.plan.batch),
         batches=batches,
         guard=guard,
     )
@@ -167,6 +186,7 @@ def open_session(
         guard=guard,
         feed=feed if studio is None else studio.feed(run),
         tell=tell,
+        book=book,
         facts={
             "model": {"name": run.model, "digests": dict(backbone.digests)},
             "data": {
@@ -178,6 +198,7 @@ def open_session(
                 "summary": pairs.summary(),
             },
             **({} if studio is None else {"rollout": studio.facts(run)}),
+            **({} if book is None else {"personal": book.facts(train)}),
             "labels": dict(known.about),
             "cache": {"folder": str(place.cache), **cache.facts()},
             "device": str(backbone.device),

@@ -27,6 +27,7 @@ from palate.train.groups import (
     Limits,
     NoiseSettings,
     ObjectiveSettings,
+    PersonalSettings,
     Pictures,
     Plan,
     RolloutSettings,
@@ -45,9 +46,11 @@ from palate.train.strict import (
 )
 from palate.train.unread import refuse_unread
 
-# Groups that may be None, and the ones that stand for a kind of evidence.
+# Groups that may be None, the ones that only some methods bring, and the ones that stand for a
+# kind of evidence.
 SOURCES = ("inversion", "rollout", "selfplay")
-ABSENT = ("adapter", *SOURCES)
+BROUGHT = (*SOURCES, "personal")
+ABSENT = ("adapter", *BROUGHT)
 EVIDENCE = frozenset(("inversion", "rollout"))
 BETA_CONVENTION = (
     "logit = (beta/2) · margin; margin = difference of per-element-mean squared errors (fp32)"
@@ -85,6 +88,9 @@ class Run(Strict):
     )
     labels: LabelSettings = Field(
         default_factory=LabelSettings, description="labels a machine gives"
+    )
+    personal: PersonalSettings | None = Field(
+        default=None, description="follow everybody's own taste, told by some of their pairs"
     )
     split: Split = Field(default_factory=Split, description="which pairs are held out")
     health: Limits = Field(default_factory=Limits, description="limits of the health monitor")
@@ -187,6 +193,14 @@ class Run(Strict):
         told = self.selfplay.steps if self.selfplay is not None and self.plays else None
         return self.rounds * self.plan.steps if told is None else sum(told)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _people_alone(cls, values: Any) -> Any:
+        """Where people are followed, attention to them is all that is trained."""
+        if isinstance(values, dict) and values.get("personal") is not None:
+            return {"adapter": None, **values}
+        return values
+
     @model_validator(mode="after")
     def _whole(self) -> Self:
         name, needs = self.objective.name, OBJECTIVES.named(self.objective.name).needs
@@ -230,6 +244,18 @@ class Run(Strict):
             got=f"objective {name} with neither rollout nor selfplay",
             need="pictures that a model draws to be learned from",
             fix=f"Leave these groups out: `palate train --method {name}` brings the one it needs.",
+        )
+        require(
+            not needs.users or self.personal is not None,
+            got=f"objective {name} without the group personal",
+            need="people whose tastes are told apart",
+            fix="Leave personal out, which brings it, or use objective dpo for everybody at once.",
+        )
+        require(
+            self.personal is None or self.adapter is None,
+            got="both personal and adapter",
+            need="one of them: attention to people is trained alone, beside a base that stays",
+            fix="Remove the group adapter, or personal.",
         )
         if self.inversion is not None:
             self._repeatable(self.inversion)
@@ -391,14 +417,16 @@ def _reopened(values: Mapping[str, Any], before: str, after: str) -> dict[str, A
     """Values without what one method brought, and open to what another one brings.
 
     Its own settings go, and with them every source of evidence that the other method does not
-    have. Elsewhere what somebody chose stays.
+    have, and the people it brought. Elsewhere what somebody chose stays.
     """
     mine, theirs = (
         OBJECTIVES.named(name).needs.settings if name in OBJECTIVES else {}
         for name in (before, after)
     )
-    sources = {path.partition(".")[0] for path in theirs} & set(SOURCES)
-    gone = {"objective", *(n for n in SOURCES if n not in sources or values.get(n) is None)}
+    brought = {path.partition(".")[0] for path in theirs}
+    gone = {"objective", *(n for n in BROUGHT if values.get(n) is None)}
+    gone |= {n for n in SOURCES if n not in brought}
+    gone |= _of_people({path.partition(".")[0] for path in mine}, brought, values)
     found = {name: value for name, value in values.items() if name not in gone}
     for path in {**mine, **theirs}:
         top, _, rest = path.partition(".")
@@ -409,6 +437,18 @@ def _reopened(values: Mapping[str, Any], before: str, after: str) -> dict[str, A
         if plain(group[rest]) in (plain(usual), plain(mine.get(path, usual))):
             found[top] = {name: value for name, value in group.items() if name != rest}
     return found
+
+
+def _of_people(mine: set[str], theirs: set[str], values: Mapping[str, Any]) -> set[str]:
+    """What goes when a method that follows people gives way to one that does not, or comes after.
+
+    The groups people and adapters exclude each other, so that one that nobody chose must not stay
+    in the way of the other.
+    """
+    if "personal" in mine - theirs:
+        return {"personal", *({"adapter"} if values.get("adapter") is None else ())}
+    usual = values.get("adapter") == plain(AdapterSettings().model_dump())
+    return {"adapter"} if "personal" in theirs and usual else set()
 
 
 def _unknown_top(path: str, lines: Lines) -> SettingError:

@@ -14,6 +14,7 @@ import torch
 from palate.backbones.backbone import Backbone
 from palate.core.problems import HealthStop, StateError, require
 from palate.train import checkpoint
+from palate.train.book import Book
 from palate.train.changes import INEXACT
 from palate.train.feed import Feed
 from palate.train.guard import Guard
@@ -30,7 +31,7 @@ Tell = Callable[[Event], None]
 # Why a step may be left out without anything being broken.
 CALM = ("loss scale lowered", UNDECIDED)
 # What is computed, and may differ in its last digits on another machine.
-PROBED = ("reference_probe", "latents and embeddings", "facts")
+PROBED = ("reference_probe", "latents and embeddings", "facts", "people")
 
 
 @final
@@ -47,6 +48,7 @@ class Session:
         feed: The batch of each step.
         facts: What is known for the record.
         tell: Hears events.
+        book: Whose embedding each pair is learned with; None for a run without people.
         pairs_seen: Pairs trained on so far.
         seconds: Time spent in earlier attempts.
     """
@@ -59,6 +61,7 @@ class Session:
     feed: Feed
     facts: dict[str, Any]
     tell: Tell
+    book: Book | None = None
     pairs_seen: int = 0
     seconds: float = 0.0
     logs: tuple[RowLog, ...] | None = None
@@ -247,6 +250,7 @@ class Session:
             "data": self.facts["data"]["digest"],
             "facts": self.facts["data"].get("facts", "none"),
             "rollout": self.facts.get("rollout", {}).get("digest", "none"),
+            "people": "none" if self.book is None else self.book.digest,
             "reference_probe": self.monitor.probe,
             "latents and embeddings": self.facts["cache"]["used"],
         }

@@ -20,7 +20,7 @@ def refuse_unread(run: "Run") -> None:
     Raises:
         SettingError: for the first such setting.
     """
-    for check in (_own, _drawn, _played, _labelled):
+    for check in (_own, _drawn, _played, _labelled, _personal):
         check(run)
 
 
@@ -119,6 +119,33 @@ def _labelled(run: "Run") -> None:
         got=f"labels.any_draw=True with objective {run.objective.name}",
         need="an objective that corrects a machine's labels by people's",
         fix="Leave labels.any_draw out.",
+    )
+
+
+def _personal(run: "Run") -> None:
+    """What people's own pairs can be learned from: noised or led back, with their own labels."""
+    if run.personal is None:
+        return
+    name, needs = run.objective.name, OBJECTIVES.named(run.objective.name).needs
+    drawing = [group for group in ("rollout", "selfplay") if getattr(run, group) is not None]
+    require(
+        not drawing,
+        got=f"personal with the group {' and '.join(drawing)}",
+        need="pairs that people judged; what a model draws while it trains is nobody's choice",
+        fix=f"Remove the group {' and '.join(drawing)}, or personal.",
+    )
+    labels = _chosen(run.labels, "scorer", "scorers")
+    require(
+        not labels and "correction" not in needs.facts,
+        got=f"personal with {', '.join(labels) or f'objective {name}'}",
+        need="labels of the people themselves; a machine's are the same for everybody",
+        fix="Leave the group labels out, and use an objective that reads people's labels.",
+    )
+    require(
+        not (run.personal.learned and run.split.by == "judge"),
+        got="personal.users=learned with split.by=judge",
+        need="held-out pairs of people who have a vector",
+        fix="Use split.by=prompt, or an encoder, which knows people it was not trained with.",
     )
 
 

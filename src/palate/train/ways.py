@@ -130,6 +130,8 @@ class Kept:
         A way that is not finite comes back as numbers that are not, so that the step's own guard
         sets its pair aside.
         """
+        # The reference knows no users, so that its way is the same for everybody.
+        condition = condition.with_user(None)
         names = way_names(clean, condition)
         if self.rack.missing(names):
             with self.rack.writing(self.tell):

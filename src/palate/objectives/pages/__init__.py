@@ -29,6 +29,7 @@ _NEEDS = {
     "whole_batch": ("a statistic of the whole step", ""),
     "generation": ("pictures drawn by the policy", ""),
     "scorer": ("a scorer", ""),
+    "users": ("people's names and some of their pairs", ""),
 }
 # The same for a table, where what nearly all need is not said.
 _BRIEFLY = {
@@ -39,6 +40,7 @@ _BRIEFLY = {
     "whole_batch": ("whole step", ""),
     "generation": ("drawing", ""),
     "scorer": ("scorer", ""),
+    "users": ("people", ""),
 }
 _EVIDENCE = {
     "noised": "noised pictures",

@@ -1,0 +1,225 @@
+"""Who makes embeddings of people, by name; and the embeddings of everyone a run was trained with.
+
+Wherever such an encoder is named (`personal.users`), it is opened here.
+
+Read next: `book.py`, whose embedding a pair is learned with; `who.py`, whom pictures are drawn for.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from palate.core.files import digest_json, load_weights, read_about, save_weights
+from palate.core.problems import SettingError, WeightsError, nearest, require
+from palate.scorers.users import Example, UserEncoder
+from palate.train.personal import LEARNED, check_words
+
+USERS = "users.safetensors"
+_TENSOR, _FORMAT = "users", 1
+_FROM_HUB = ("clip", "vision")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Users(Mapping[str, Tensor]):
+    """User embeddings by name, [tokens, width] each.
+
+    Attributes:
+        names: The people, in order.
+        tensor: Their embeddings, [people, tokens, width], float32.
+        about: Who made them: `identity`, `encoder`, and the settings it was opened with.
+    """
+
+    names: tuple[str, ...] = ()
+    tensor: Float[Tensor, " people tokens width"] = field(
+        default_factory=lambda: torch.zeros(0, 0, 0)
+    )
+    about: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __getitem__(self, name: str) -> Float[Tensor, " tokens width"]:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.tensor[self.names.index(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def of(self, name: str) -> Float[Tensor, " tokens width"]:
+        """Somebody's embedding.
+
+        Raises:
+            SettingError: when nobody is called so, with the nearest name.
+        """
+        guess = nearest(name, self.names)
+        require(
+            name in self.names,
+            got=f"user {name!r}",
+            need=f"one of the {len(self)} people it was trained with",
+            fix=f"Did you mean {guess}?" if guess else "Give some of their pairs instead.",
+        )
+        return self[name]
+
+
+def write_users(folder: Path, users: Users) -> Path:
+    """Write embeddings with their names beside trained weights.
+
+    Raises:
+        StateError: when the disk refuses.
+    """
+    about = {"format": _FORMAT, "names": list(users.names), **users.about}
+    save_weights(folder / USERS, {_TENSOR: users.tensor}, about)
+    return folder / USERS
+
+
+def read_users(folder: Path) -> Users:
+    """The people whose embeddings lie beside trained weights; nobody where there is no such file.
+
+    Args:
+        folder: An exported folder, or the file of weights in it.
+
+    Raises:
+        WeightsError: when the file is not as `write_users` writes it.
+    """
+    path = (folder if folder.is_dir() else folder.parent) / USERS
+    if not path.is_file():
+        return Users()
+    about, tensors = read_about(path), load_weights(path)
+    names, tensor = about.pop("names", None), tensors.get(_TENSOR)
+    require(
+        about.pop("format", None) == _FORMAT
+        and isinstance(names, list)
+        and tensor is not None
+        and tensor.ndim == 3
+        and len(names) == len(tensor),
+        got=f"{path}, which does not say whose embeddings it holds",
+        need="user embeddings as palate writes them",
+        fix="Export again from the run's last checkpoint.",
+        kind=WeightsError,
+    )
+    assert tensor is not None  # required just above
+    return Users(names=tuple(map(str, names or ())), tensor=tensor.float(), about=about)
+
+
+@final
+class Learned:
+    """A vector of its own for everybody who is known beforehand, and none for anybody else.
+
+    The embedding is one-hot, so that the columns of the shared projection are the learned vectors.
+
+    Args:
+        people: Everybody, in any order.
+    """
+
+    def __init__(self, people: Sequence[str]) -> None:
+        self.people = tuple(sorted(people))
+        self.name = LEARNED
+        self.tokens = 1
+        self.width = max(len(self.people), 1)
+        self.about: Mapping[str, Any] = {"encoder": LEARNED, "width": self.width}
+        self.identity = digest_json([LEARNED, self.people])
+
+    def known(self, names: Sequence[str]) -> Float[Tensor, " n 1 width"]:
+        """The embeddings of people by name."""
+        places = torch.tensor([self.people.index(name) for name in names], dtype=torch.long)
+        return torch.nn.functional.one_hot(places, self.width).float()[:, None]
+
+    def embed(self, people: Sequence[Sequence[Example]]) -> Float[Tensor, " n tokens width"]:
+        """Nobody is known by examples here.
+
+        Raises:
+            SettingError: always.
+        """
+        raise SettingError(
+            got=f"examples of {len(people)} people for learned vectors",
+            need="somebody the run was trained with",
+            fix="Train with personal.users=looks, clip:FOLDER or vision:FOLDER to draw for "
+            "people who come later.",
+        )
+
+
+def open_user_encoder(
+    words: str,
+    *,
+    pooling: str | None = None,
+    layer: float | None = None,
+    prompt: str | None = None,
+    examples: int = 4,
+    device: str = "cpu",
+    people: Sequence[str] = (),
+) -> UserEncoder:
+    """Who makes embeddings of people: `looks`, `clip:FOLDER`, `vision:FOLDER` or `learned`.
+
+    Args:
+        words: Its kind, and after a colon which one.
+        pooling: How it joins what it sees; None for its own way.
+        layer: Whose hidden states a vision model gives; None for its own.
+        prompt: What a vision model is told; None for its own words.
+        examples: The most examples a person has.
+        device: Where it computes, if it has a network.
+        people: Everybody, for learned vectors.
+
+    Raises:
+        SettingError: for words that name none, or settings it does not know.
+        WeightsError: when its folder cannot be used.
+    """
+    check_words(words)
+    kind, _, which = words.partition(":")
+    asked = {"pooling": pooling, "layer": layer, "prompt": prompt}
+    told = {name: value for name, value in asked.items() if value is not None}
+    if kind == LEARNED:
+        return Learned(people)
+    return _OPENERS[kind](which, {"examples": examples, **told}, device)
+
+
+def check_encoder(words: str) -> None:
+    """Refuse words that `open_user_encoder` could not open, without opening anything large.
+
+    Raises:
+        SettingError: for words that name none, or a folder that is not there.
+    """
+    check_words(words)
+    kind, _, which = words.partition(":")
+    # A Hub name looks like owner/name; anything else that is not there is a typing mistake.
+    require(
+        not which
+        or Path(which).expanduser().is_dir()
+        or (kind in _FROM_HUB and not which.startswith(("/", ".", "~"))),
+        got=f"users {words!r}, a folder that is not there",
+        need="the model's folder",
+        fix="Check the path.",
+    )
+
+
+def _looks(which: str, told: Mapping[str, Any], device: str) -> UserEncoder:
+    from palate.scorers.users_looks import LooksUsers
+
+    del which, device
+    return LooksUsers(**told)
+
+
+def _clip(which: str, told: Mapping[str, Any], device: str) -> UserEncoder:
+    from palate.scorers.users_clip import CLIPUsers
+
+    return CLIPUsers.open(which, device=device, **told)
+
+
+def _vision(which: str, told: Mapping[str, Any], device: str) -> UserEncoder:
+    from palate.scorers.users_vision import VisionUsers
+
+    return VisionUsers.open(which, device=device, **told)
+
+
+_OPENERS: Mapping[str, Callable[[str, Mapping[str, Any], str], UserEncoder]] = {
+    "looks": _looks,
+    "clip": _clip,
+    "vision": _vision,
+}
