@@ -1,15 +1,10 @@
-"""`palate sample`, `evaluate` and `report`: pictures, numbers, and the page that shows both."""
+"""`palate evaluate` and `report`: whether it helped, in numbers, and the page that shows it."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from cyclopts import Parameter
-from numpy.typing import NDArray
-from PIL import Image
 
-from palate.backbones.sample import sample as draw
-from palate.backbones.sample import starting_noise
 from palate.cli.app import Flag, examples, new_app
 from palate.cli.console import Bar, emit, next_steps, say
 from palate.cli.named import (
@@ -21,10 +16,9 @@ from palate.cli.named import (
     trained,
     trained_prompts,
 )
-from palate.cli.pictures import grid
-from palate.core.files import digest_bytes, new_folder, write_json
+from palate.cli.persona import For, Persona
+from palate.core.files import write_json
 from palate.core.problems import SettingError, StateError, require
-from palate.core.record import provenance
 from palate.evaluate.plan import Plan
 from palate.evaluate.result import Evaluation
 from palate.evaluate.suite import evaluate as compare
@@ -35,22 +29,8 @@ _LIST = Parameter(negative=(), consume_multiple=False)
 Drawn = Annotated[Drawing, Parameter(name="*")]
 _EVALUATION = "evaluation"
 Against = Annotated[Opposition, Parameter(name="*")]
-_AS_USUAL, _NOTHING = Drawing(), Opposition()
+_AS_USUAL, _NOTHING, _NOBODY = Drawing(), Opposition(), Persona()
 
-sample = new_app(
-    "sample",
-    "Draw pictures from a model.",
-    examples(
-        """
-        palate sample "a large red circle on the left of a white background" \\
-            --out pictures
-        palate sample --weights runs/first --prompts world:held-out:12 --out after
-        palate sample --negative runs/npo --prompts world:held-out:12 --out away
-        palate sample --model ~/models/stable-diffusion-v1-5 --prompts prompts.txt \\
-            --steps 30 --guidance 7.5 --device cuda --out sd15
-        """
-    ),
-)
 evaluate = new_app(
     "evaluate",
     "Compare two models on the same prompts and the same noise.",
@@ -60,6 +40,8 @@ evaluate = new_app(
             --scorer world
         palate evaluate --before shipped --after runs/first/export \\
             --prompts prompts.txt --scorer clip:models/clip --out runs/asked
+        palate evaluate --after runs/ppd --user their-pairs \\
+            --prompts prompts.txt --scorer pickscore --out runs/theirs
         """
     ),
 )
@@ -73,64 +55,6 @@ report = new_app(
         """
     ),
 )
-
-
-@sample.default
-def draw_pictures(
-    *texts: str,
-    out: Path,
-    model: str | None = None,
-    weights: Path | None = None,
-    prompts: str | None = None,
-    each: int = 1,
-    drawing: Drawn = _AS_USUAL,
-    against: Against = _NOTHING,
-) -> None:
-    """Draw pictures from a model.
-
-    Writes a PNG for every picture, grid.png with all of them, and pictures.json
-    with everything needed to draw them again. The same seed and prompt start
-    from the same noise for any model.
-
-    Args:
-        texts: Prompts, each in quotes.
-        out: The new folder for the pictures.
-        model: A folder in diffusers' format, a Hub name, or `shipped`.
-        weights: A run, or what it exported, to put on the model.
-        prompts: A file with one prompt a line, or world:held-out:COUNT.
-        each: Pictures per prompt.
-        drawing: How to draw.
-        against: What is guided away from.
-    """
-    wanted = [*texts, *(prompts_of(prompts)[0] if prompts else [])]
-    require(
-        bool(wanted) and each >= 1,
-        got="no prompt" if not wanted else f"--each {each}",
-        need="at least one prompt, and one picture of each",
-        fix="Write one in quotes, or add --prompts FILE.",
-    )
-    base, result = trained(weights, model) if weights else (against.base(model), None)
-    backbone = against.open(drawing, base, result)
-    names = [(prompt, index) for prompt in wanted for index in range(each)]
-    size = None if drawing.size is None else (drawing.size, drawing.size)
-    noise = starting_noise(backbone, names, drawing.seed, size)
-    with Bar("pictures") as bar:
-        drawn = draw(backbone, [n[0] for n in names], noise, drawing.sampler, 32, bar.at).numpy()
-    facts = {
-        "model": {"name": base, "weights": result, "digests": dict(backbone.digests)},
-        "negative": against.facts(),
-        "drawing": {
-            "seed": drawing.seed,
-            "steps": drawing.steps,
-            "guidance": drawing.guidance,
-            "scheduler": drawing.scheduler,
-            "size": drawn.shape[1],
-            "precision": drawing.precision,
-        },
-        "provenance": provenance(),
-    }
-    _write(out, drawn, names, facts)
-    say(f"{len(names)} pictures in {out}, all of them in {out / 'grid.png'}")
 
 
 @evaluate.default
@@ -148,6 +72,7 @@ def ask(
     json: Flag = False,
     drawing: Drawn = _AS_USUAL,
     against: Against = _NOTHING,
+    persona: For = _NOBODY,
 ) -> None:
     """Compare two models on the same prompts and the same noise.
 
@@ -168,15 +93,17 @@ def ask(
         json: Print the result as JSON and nothing else on stdout.
         drawing: How both models draw.
         against: What the model after is guided away from.
+        persona: Whom the model after draws for; the one before draws for nobody.
     """
     scorers = scorers_of(scorer)
     wanted, known = prompts_of(prompts)
-    require(
-        against.negative is None or out is not None,
-        got="--negative without --out",
-        need="a folder of its own: this is not an evaluation of the run alone",
-        fix="Add for example --out runs/asked",
-    )
+    for flag, named in (("--negative", against.negative), ("--user", persona.user)):
+        require(
+            named is None or out is not None,
+            got=f"{flag} without --out",
+            need="a folder of its own: this is not an evaluation of the run alone",
+            fix="Add for example --out runs/asked",
+        )
     folder = _evaluation_folder(out, after)
     base, result = trained(after, before)
     plan = Plan(
@@ -192,6 +119,7 @@ def ask(
         labelled_by=tuple(labelled_by or ()),
     )
     old, new = drawing.open(before or base, None), against.open(drawing, base, result)
+    audience = persona.meet(new, result, drawing, against)
     register = folder.with_name(f"{folder.name}-plan.json")
     with Bar("pictures") as bar:
 
@@ -200,7 +128,7 @@ def ask(
 
         found = compare(
             old,
-            new,
+            audience.backbone,
             plan,
             scorers,
             register=register,
@@ -208,6 +136,8 @@ def ask(
             progress=progress,
         )
     found.save(folder)
+    if audience.who is not None:
+        write_json(folder.with_name(f"{folder.name}-user.json"), audience.facts())
     run = after if (after / RUN_FILE).is_file() else None
     told = Report.read(folder, run)
     if json:
@@ -243,22 +173,6 @@ def page(
     say(told.text())
     say()
     say(f"page  {written}")
-
-
-def _write(
-    out: Path, drawn: NDArray[np.uint8], names: list[tuple[str, int]], facts: dict[str, Any]
-) -> None:
-    """The pictures, their grid and what they are, in a folder that appears whole."""
-    with new_folder(out) as folder:
-        rows: list[dict[str, Any]] = []
-        for place, ((prompt, index), picture) in enumerate(zip(names, drawn, strict=True)):
-            name = f"{place:04d}.png"
-            Image.fromarray(picture).save(folder / name)
-            digest = digest_bytes(picture.tobytes())
-            rows.append({"file": name, "prompt": prompt, "index": index, "sha256_rgb": digest})
-        columns = min(6, len(names))
-        grid(list(drawn), [n[0] for n in names], columns=columns).save(folder / "grid.png")
-        write_json(folder / "pictures.json", {"pictures": rows, **facts})
 
 
 def _evaluation_folder(out: Path | None, after: Path) -> Path:
