@@ -9,17 +9,21 @@ import torch
 from palate.core.files import digest_json
 from palate.core.problems import DataError
 from palate.scorers.users import Example, Remembered, scaled
+from palate.scorers.users_clip import CLIPUsers
 from palate.scorers.users_looks import LooksUsers
 
 ENCODERS = {
-    "looks": lambda: LooksUsers(),
-    "looks, pairs": lambda: LooksUsers(pooling="pairs"),
+    "looks": lambda clip: LooksUsers(),
+    "looks, pairs": lambda clip: LooksUsers(pooling="pairs"),
+    "clip": lambda clip: CLIPUsers.open(clip),
+    "clip, pairs": lambda clip: CLIPUsers.open(clip, pooling="pairs"),
+    "clip, captions apart": lambda clip: CLIPUsers.open(clip, captions="apart"),
 }
 
 
 @pytest.fixture(scope="module", params=ENCODERS)
-def encoder(request):
-    return ENCODERS[request.param]()
+def encoder(request, folder):
+    return ENCODERS[request.param](folder)
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +85,7 @@ def test_what_it_says_of_itself_is_json_and_holds_shape_and_pooling(encoder):
     assert encoder.identity == digest_json(encoder.about)
 
 
-@pytest.mark.parametrize("name", ["looks", "looks, pairs"])
-def test_the_order_of_examples_does_not_matter_to_the_bit(name, examples):
-    encoder = ENCODERS[name]()
+def test_the_order_of_examples_does_not_matter_to_the_bit(encoder, examples):
     assert torch.equal(encoder.embed([examples]), encoder.embed([examples[::-1]]))
 
 
@@ -116,7 +118,7 @@ def test_a_picture_is_looked_at_once_and_the_oldest_are_forgotten():
         return torch.tensor([[float(image.sum())] for image in images])
 
     first, second, third = (np.full((1, 1, 3), value, np.uint8) for value in (1, 2, 3))
-    known = Remembered(2)
+    known = Remembered(most=2)
     assert known.of([first, first, second], look).tolist() == [[3], [3], [6]]
     assert known.of([second, first], look).tolist() == [[6], [3]]
     assert asked == [2]

@@ -142,31 +142,30 @@ def scaled(rows: Float[Tensor, " *rows width"]) -> Float[Tensor, " *rows width"]
     return torch.where(there, wide / torch.where(there, size, 1.0), 0.0).float()
 
 
-def filled(rows: Float[Tensor, " there width"], tokens: int) -> Float[Tensor, " tokens width"]:
-    """The rows, and below them rows of zeros up to `tokens`."""
-    return torch.cat([rows, rows.new_zeros(tokens - len(rows), rows.shape[1])])
-
-
 @final
 class Remembered:
-    """What was found of a picture, kept by its digest: one picture is looked at once.
+    """What was found of a picture or a text, kept by name: each is looked at once.
 
     Args:
-        most: How many pictures to remember; the ones seen first are forgotten first.
+        name: By what a thing is told from others; a picture by its digest.
+        most: How many to remember; what was found first is forgotten first.
     """
 
-    def __init__(self, most: int = 50_000) -> None:
+    def __init__(self, name: Callable[[Any], str] = seen, most: int = 50_000) -> None:
+        self._name, self._most = name, most
         self._found: dict[str, Tensor] = {}
-        self._most = most
 
     def of(
-        self,
-        images: Sequence[UInt8[np.ndarray, " _ _ 3"]],
-        look: Callable[[Sequence[np.ndarray]], Float[Tensor, " n width"]],
-    ) -> Float[Tensor, " images width"]:
-        """One row per picture; `look` is asked once about every picture not yet known."""
-        names = [seen(image) for image in images]
-        new = {n: i for n, i in zip(names, images, strict=True) if n not in self._found}
+        self, things: Sequence[Any], look: Callable[[Sequence[Any]], Float[Tensor, " n width"]]
+    ) -> Float[Tensor, " things width"]:
+        """One row per thing, of which there is one at least.
+
+        Args:
+            things: What is asked about.
+            look: Asked once about all that are not yet known, each of them once.
+        """
+        names = [self._name(thing) for thing in things]
+        new = {n: thing for n, thing in zip(names, things, strict=True) if n not in self._found}
         rows = {name: self._found[name] for name in names if name in self._found}
         if new:
             rows |= dict(zip(new, look(list(new.values())), strict=True))

@@ -12,9 +12,8 @@ for what is shown, rather than for how, cannot be told.
 Read next: `users.py`, what an embedding is; `users_clip.py`, which sees more.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Final, Literal, final, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -22,29 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from palate.core.files import digest_json
-from palate.core.problems import require, unknown
 from palate.scorers.picture_statistics import STATISTICS, statistics
-from palate.scorers.users import Example, Remembered, checked, filled, in_order, scaled
+from palate.scorers.users import Example, Remembered, in_order
+from palate.scorers.users_pooled import Pool, Pooling
 
-Pooling = Literal["mean", "pairs"]
 # Part of the identity: raised when the same pictures would give other numbers.
 _ARITHMETIC = 1
-
-
-def mean_of(rows: Float[Tensor, " examples width"]) -> Float[Tensor, " 1 width"]:
-    """One row for all examples."""
-    return rows.mean(0, keepdim=True)
-
-
-def each_of(rows: Float[Tensor, " examples width"]) -> Float[Tensor, " examples width"]:
-    """One row for every example."""
-    return rows
-
-
-# What is made of one row per example; either way nothing hangs on the examples' order.
-POOLINGS: Final[Mapping[str, Callable[[Tensor], Tensor]]] = MappingProxyType(
-    {"mean": mean_of, "pairs": each_of}
-)
 
 
 @final
@@ -61,12 +43,10 @@ class LooksUsers:
     """
 
     def __init__(self, *, pooling: Pooling = "mean", examples: int = 4) -> None:
-        if pooling not in get_args(Pooling):
-            raise unknown("pooling", pooling, get_args(Pooling))
-        require(examples >= 1, got=f"examples={examples}", need="at least 1", fix="Take 4.")
+        self._pool = Pool(pooling, examples)
         self.name = "looks"
         self.width = len(STATISTICS)
-        self.tokens = {"mean": 1, "pairs": examples}[pooling]
+        self.tokens = self._pool.tokens
         self.about: Mapping[str, Any] = {
             "encoder": "looks",
             "pooling": pooling,
@@ -76,8 +56,6 @@ class LooksUsers:
             "arithmetic": _ARITHMETIC,
         }
         self.identity = digest_json(self.about)
-        self._room = {"mean": None, "pairs": examples}[pooling]
-        self._pool = POOLINGS[pooling]
         self._spread = torch.tensor(list(STATISTICS.values()), dtype=torch.float64)
         self._known = Remembered()
 
@@ -87,10 +65,8 @@ class LooksUsers:
         Raises:
             DataError: when somebody has no example, or more than there are rows for.
         """
-        checked(people, self._room)
-        rows = [self._pool(self._rows(in_order(mine))) for mine in people]
-        empty = torch.zeros(0, self.tokens, self.width)
-        return torch.cat([empty, *(filled(scaled(each), self.tokens)[None] for each in rows)])
+        self._pool.check(people)
+        return self._pool.of([self._rows(in_order(mine)) for mine in people], self.width)
 
     def _rows(self, mine: Sequence[Example]) -> Float[Tensor, " examples width"]:
         """One row per example, in float64."""
