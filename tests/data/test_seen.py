@@ -125,6 +125,7 @@ def test_everything_is_in_one_part_or_counted(parted) -> None:
     counted = made.ties + made.contradictory + made.nameless + made.machines + made.set_aside
     assert sum(made.pairs.values()) + counted == len(read_rows(snapshot))
     assert made.pairs == {name: len(parts[name]) for name in PARTS}
+    assert made.users == {name: len({pair.judge for pair in parts[name]}) for name in PARTS}
     ids = [pair.id for pairs in parts.values() for pair in pairs]
     assert len(set(ids)) == len(ids)
     assert (made.ties, made.nameless, made.nothing, made.contradictory) == (9, 2, 1, 0)

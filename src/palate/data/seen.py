@@ -41,6 +41,8 @@ class People:
         parts: By name: `train`, `held-out` (other prompts of the same people), `examples` (a few
             pairs of each unseen user), `unseen` (the rest of theirs, to judge by).
         pairs: How many are in each part.
+        users: Whose they are: how many users in each part.
+        prompts: How many different ones in each part.
         seen: Users in `train`.
         unseen: Users in `examples` and `unseen`.
         small: Users with too little to be unseen, all of them seen.
@@ -52,13 +54,15 @@ class People:
         nameless: Judgements left out because nobody knows whose they are.
         set_aside: Pairs of unseen users on the prompts of their examples, or of the same two
             pictures: in no part.
-        prompts: How many different ones are in `held-out` and `unseen`.
-        known: How many of these `train` has too, from the same user never, so from others.
+        known: How many prompts of `held-out` and of `unseen` are in `train` too, where somebody
+            else asked for the same.
         machines_only: Whether the users are machines, as nobody else judged.
     """
 
     parts: Mapping[str, Snapshot]
     pairs: Mapping[str, int]
+    users: Mapping[str, int]
+    prompts: Mapping[str, int]
     seen: tuple[str, ...]
     unseen: tuple[str, ...]
     small: int
@@ -69,7 +73,6 @@ class People:
     machines: int
     nameless: int
     set_aside: int
-    prompts: Mapping[str, int]
     known: Mapping[str, int]
     machines_only: bool
 
@@ -78,11 +81,12 @@ class People:
         counts = ("small", "alone", "nothing", "ties", "contradictory", "machines", "nameless")
         return {
             "pairs": dict(self.pairs),
+            "users": dict(self.users),
+            "prompts": dict(self.prompts),
             "digests": {name: part.digest for name, part in self.parts.items()},
             "seen": list(self.seen),
             "unseen": list(self.unseen),
             **{name: getattr(self, name) for name in (*counts, "set_aside")},
-            "prompts": dict(self.prompts),
             "known_from_others": dict(self.known),
             "machines_only": self.machines_only,
         }
@@ -244,7 +248,6 @@ def _counted(
 ) -> People:
     """What is said of the parts, before they are written."""
     texts = {name: {folded(pair.prompt) for pair in pairs} for name, pairs in parts.items()}
-    judged = [name for name in (HELD_OUT, UNSEEN) if name in parts]
     by_user: dict[str, list[Pair]] = {}
     for pair in parts[TRAIN]:
         by_user.setdefault(pair.judge, []).append(pair)
@@ -252,6 +255,8 @@ def _counted(
     return People(
         parts={},
         pairs={name: len(pairs) for name, pairs in parts.items()},
+        users={name: len({pair.judge for pair in pairs}) for name, pairs in parts.items()},
+        prompts={name: len(each) for name, each in texts.items()},
         seen=tuple(sorted(set(found.pairs) - away)),
         unseen=tuple(sorted(away)),
         small=small,
@@ -262,8 +267,9 @@ def _counted(
         machines=found.machines,
         nameless=found.nameless,
         set_aside=total - sum(map(len, parts.values())),
-        prompts={name: len(texts[name]) for name in judged},
-        known={name: len(texts[name] & texts[TRAIN]) for name in judged},
+        known={
+            name: len(texts[name] & texts[TRAIN]) for name in (HELD_OUT, UNSEEN) if name in texts
+        },
         machines_only=not found.people,
     )
 
@@ -280,7 +286,7 @@ def _write(
 ) -> People:
     """All parts in one folder, each a snapshot whose record says which part it is and of what."""
     imports, written = read_imports(snapshot), dict[str, Snapshot]()
-    told = {"original": digest_rows(rows), **about, "users": len(made.seen) + len(made.unseen)}
+    told = {"original": digest_rows(rows), **about}
     drawn = [each[LABELLED_PART] for each in imports if LABELLED_PART in each]
     with new_folder(out) as folder:
         for name, pairs in parts.items():
