@@ -1,0 +1,154 @@
+"""Whether a model follows a person, or only became better for everybody.
+
+The same prompts and the same noise are drawn for each of several users, and each user's taste
+judges what was drawn for everyone. A generic gain then shows in every column alike; what only
+one's own pictures gain is personal. So the question is not whether a user prefers their pictures
+to the base model's, but whether they do so more than with pictures drawn for somebody else.
+
+Shuffled means every other user: whose pictures user u is shown instead of their own runs over all
+v ≠ u, and the mean over v is taken within the picture. Nothing is drawn to shuffle by.
+
+The unit is the user: pictures of one user are averaged first, and the intervals say what other
+users of this kind would see on these prompts. With several trainings the unit is the user of a
+training, so that each training should have users of its own. That prompts are shared by all
+users, and other prompts would give other numbers, is in `two_way` only.
+
+Read next: `two_way.py`, users and prompts both as chance; `slide.py`, between two users.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from palate.core.problems import DataError, require
+from palate.core.stats import Estimate, cluster_mean, cluster_share, outcomes
+from palate.evaluate.crossed import Crossed
+
+Array = NDArray[np.float64]
+Estimator = Callable[[Array, Sequence[tuple[int, int]]], Estimate]
+Tables = dict[str, Float[np.ndarray, "u p"]]
+
+
+def shares(found: Crossed) -> Tables:
+    """For each user and picture, how often the first of two models won: 1, 0, ½ for a tie.
+
+    Where models are drawn for others, the mean over all others. What cannot be said is left out:
+    shuffled with a single user, nearest and farthest with two, pooled without such a model.
+    """
+    own, base, pooled = found.own, found.base, found.pooled
+    table = {"own_over_base": outcomes(own, base)}
+    if pooled is not None:
+        table["own_over_pooled"] = outcomes(own, pooled)
+        table["pooled_over_base"] = outcomes(pooled, base)
+    if len(found.users) < 2:
+        return table
+    everyone = outcomes(found.personal, base[:, None])
+    table["own_over_shuffled"] = found.others(outcomes(own[:, None], found.personal))
+    table["shuffled_over_base"] = found.others(everyone)
+    if pooled is not None:
+        table["shuffled_over_pooled"] = found.others(outcomes(found.personal, pooled[:, None]))
+    if len(found.users) > 2:
+        near, far = alike(found)
+        rows = np.arange(len(found.users))
+        table["nearest_over_base"] = everyone[rows, near]
+        table["farthest_over_base"] = everyone[rows, far]
+    return table
+
+
+def differences(found: Crossed) -> Tables:
+    """The win rate over the base of one's own pictures minus that of others', -1 to 1."""
+    table = shares(found)
+    return {
+        f"own_minus_{name}": table["own_over_base"] - table[f"{name}_over_base"]
+        for name in ("shuffled", "nearest", "farthest")
+        if f"{name}_over_base" in table
+    }
+
+
+def gains(found: Crossed) -> Tables:
+    """Reward minus the base's, in the taste's own units; NaN where either is broken."""
+    base, personal = _finite(found.base), _finite(found.personal)
+    table = {"own_gain": _finite(found.own) - base}
+    if found.pooled is not None:
+        table["pooled_gain"] = _finite(found.pooled) - base
+    if len(found.users) > 1:
+        table["shuffled_gain"] = found.others(personal - base[:, None])
+    return table
+
+
+def alike(found: Crossed) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Whose taste is most and least like each user's: numbers of users, [u] each.
+
+    By the correlation of their rewards of the base model's pictures, in which no user had a part.
+    A taste that never varies is like nobody's.
+    """
+    sound = np.isfinite(found.base)
+    rewards = np.where(sound, found.base, 0.0)
+    means = rewards.sum(axis=1) / np.maximum(sound.sum(axis=1), 1)
+    centred = np.where(sound, rewards - means[:, None], 0.0)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
+    likeness, itself = unit @ unit.T, np.eye(len(found.users), dtype=bool)
+    near = np.where(itself, -np.inf, likeness).argmax(axis=1)
+    far = np.where(itself, np.inf, likeness).argmin(axis=1)
+    return near, far
+
+
+def verdicts(found: Crossed | Sequence[Crossed]) -> dict[str, Estimate]:
+    """What follows for users like these: win rates, differences and gains with 95 % intervals.
+
+    Win rates `X_over_Y` lie between 0 and 1, ties half. `own_minus_shuffled` is the win rate over
+    the base of pictures drawn for the user, minus that of pictures drawn for others: above 0 the
+    model follows the person. Its interval is a little wide where some embeddings are better for
+    everybody, since that also sets users apart. `X_gain` is in units of reward, and leaves out
+    broken pictures. `nearest` and `farthest` are the users whose tastes are most and least alike.
+
+    Args:
+        found: One model's rewards, or those of several trainings, each with users of its own.
+
+    Raises:
+        DataError: when there is nothing, or trainings were asked different questions.
+    """
+    trainings = together(found)
+    return {
+        **_estimates(map(shares, trainings), cluster_share),
+        **_estimates(map(differences, trainings), cluster_mean),
+        **_estimates(map(gains, trainings), cluster_mean),
+    }
+
+
+def together(found: Crossed | Sequence[Crossed]) -> tuple[Crossed, ...]:
+    """The rewards of one or several trainings.
+
+    Raises:
+        DataError: when there is none, or a model is missing in some trainings only.
+    """
+    trainings = (found,) if isinstance(found, Crossed) else tuple(found)
+    kinds = {tuple(shares(each)) for each in trainings}
+    require(
+        len(kinds) == 1,
+        got=f"{len(trainings)} trainings of which {len(kinds)} different things can be said",
+        need="at least one training, and the same models for all",
+        fix="Draw the trainings alike, and judge them apart where they differ.",
+        kind=DataError,
+    )
+    return trainings
+
+
+def _estimates(trainings: Iterable[Tables], estimate: Estimator) -> dict[str, Estimate]:
+    """An estimate of each table's values, all of one user of one training as a cluster."""
+    several = list(trainings)
+    found: dict[str, Estimate] = {}
+    for name in several[0]:
+        known = [np.isfinite(tables[name]) for tables in several]
+        values = [tables[name][sound] for tables, sound in zip(several, known, strict=True)]
+        units = [(at, int(user)) for at, sound in enumerate(known) for user in sound.nonzero()[0]]
+        if units:
+            found[name] = estimate(np.concatenate(values), units)
+    return found
+
+
+def _finite(table: Array) -> Array:
+    return np.where(np.isfinite(table), table, np.nan)

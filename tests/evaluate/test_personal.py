@@ -1,0 +1,225 @@
+"""What is concluded of a personal model, by hand and where the truth is planted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from evaluate.planted_users import planted
+from palate.core.problems import DataError, SettingError
+from palate.core.stats import cluster_mean, cluster_share
+from palate.evaluate.crossed import Crossed
+from palate.evaluate.personal import alike, differences, shares, verdicts
+from palate.evaluate.two_way import two_way, variance
+
+
+def two_users() -> Crossed:
+    """Two users, two pictures. The base is worth 0 to both.
+
+    User a gives their own pictures 1 and 1, those for b 1 and -1. User b gives their own 1 and 0,
+    those for a -1 and -1.
+    """
+    return Crossed(
+        users=("a", "b"),
+        prompts=("p", "q"),
+        personal=np.array([[[1.0, 1.0], [1.0, -1.0]], [[-1.0, -1.0], [1.0, 0.0]]]),
+        base=np.zeros((2, 2)),
+    )
+
+
+def test_two_users_by_hand():
+    """Own over base: a wins 2 of 2, b wins one and ties one: (1 + ¾) / 2.
+
+    Shuffled over base: a sees b's pictures, 1 of 2; b sees a's, 0 of 2. So ¼, and the difference
+    is 5/8. Own over shuffled: a ties one and wins one, b wins both: (¾ + 1) / 2.
+    """
+    found = verdicts(two_users())
+    assert found["own_over_base"].value == pytest.approx(7 / 8)
+    assert found["shuffled_over_base"].value == pytest.approx(1 / 4)
+    assert found["own_minus_shuffled"].value == pytest.approx(5 / 8)
+    assert found["own_over_shuffled"].value == pytest.approx(7 / 8)
+    assert found["own_gain"].value == pytest.approx(3 / 4)
+    assert found["shuffled_gain"].value == pytest.approx(-1 / 2)
+    assert {each.n for each in found.values()} == {2}
+    assert not any("pooled" in name or "nearest" in name for name in found)
+
+
+def test_shuffled_is_the_mean_over_everybody_else():
+    """Counted user by user and picture by picture, without the module's own arithmetic."""
+    found = planted(5, 4, follows=0.5, seed=3)
+    expected = np.zeros((5, 4))
+    for user in range(5):
+        for other in range(5):
+            if other != user:
+                expected[user] += (found.personal[user, other] > found.base[user]) / 4
+    np.testing.assert_allclose(shares(found)["shuffled_over_base"], expected)
+
+
+def test_a_model_that_ignores_users_is_exactly_as_good_for_others():
+    """Everybody is shown the same pictures: there is nothing that shuffling could change."""
+    found = planted(better=1.0)
+    found = replace(found, personal=np.repeat(found.personal[:, :1], 20, axis=1))
+    told = verdicts(found)
+    assert told["own_over_base"].low > 0.5
+    one = told["own_minus_shuffled"]
+    assert (one.value, one.low, one.high) == (0, 0, 0)
+    assert told["own_over_shuffled"].value == 0.5
+
+
+def test_a_model_that_only_became_better_does_not_pass_for_personal():
+    told = verdicts(planted(32, 16, better=1.5))
+    assert told["own_over_base"].low > 0.7
+    assert told["own_minus_shuffled"].low < 0 < told["own_minus_shuffled"].high
+    assert told["own_over_shuffled"].low < 0.5 < told["own_over_shuffled"].high
+
+
+def test_a_model_that_follows_people_is_told_from_one_that_does_not():
+    told = verdicts(planted(32, 16, follows=1.5))
+    assert told["own_minus_shuffled"].low > 0.2
+    assert told["own_over_shuffled"].low > 0.6
+    assert told["own_minus_farthest"].value > told["own_minus_shuffled"].value
+    assert told["own_minus_nearest"].value < told["own_minus_shuffled"].value
+
+
+def test_nearest_and_farthest_are_whose_tastes_are_most_and_least_alike():
+    """Rewards of the base's pictures: b rates as a does, c the other way round, d apart."""
+    base = np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 6.1], [3.0, 2.0, 1.0], [0.0, 1.0, 0.0]])
+    crossed = Crossed(
+        users=("a", "b", "c", "d"), prompts=("p", "q", "r"), personal=np.zeros((4, 4, 3)), base=base
+    )
+    near, far = alike(crossed)
+    assert (near[0], far[0], near[1], far[2]) == (1, 2, 0, 0)
+
+
+def test_a_broken_picture_loses_and_is_left_out_of_gains():
+    broken = two_users()
+    broken.personal[:, 0, 0] = np.nan
+    told = verdicts(broken)
+    assert told["own_over_base"].value == pytest.approx((1 / 2 + 3 / 4) / 2)
+    assert told["own_gain"].value == pytest.approx((1 + 1 / 2) / 2)
+    assert broken.without_reward == {"personal": 1, "base": 0}
+
+
+def test_users_are_the_unit_however_many_pictures_each_has():
+    """Forty pictures of each of twelve users are twelve answers, not 480."""
+    found = planted(12, 40, follows=0.4)
+    told = verdicts(found)["own_minus_shuffled"]
+    table = differences(found)["own_minus_shuffled"]
+    assert (told.n, told.measurements) == (12, 480)
+    by_hand = cluster_mean(table.mean(axis=1), range(12))
+    assert (told.low, told.high) == pytest.approx((by_hand.low, by_hand.high))
+
+
+def test_users_of_several_trainings_are_different_users():
+    trainings = [planted(8, 6, follows=1.0, seed=seed) for seed in range(3)]
+    together = verdicts(trainings)
+    alone = [verdicts(one) for one in trainings]
+    for name, estimate in together.items():
+        assert estimate.n == 24
+        assert estimate.value == pytest.approx(np.mean([each[name].value for each in alone]))
+    assert together["own_minus_shuffled"].low > 0
+
+
+def test_the_unseen_are_shuffled_among_themselves():
+    found = planted(8, 4, follows=1.0)
+    few = found.only(["user 6", "user 2"])
+    assert few.users == ("user 6", "user 2")
+    np.testing.assert_array_equal(few.personal[0, 1], found.personal[6, 2])
+    np.testing.assert_array_equal(few.own[1], found.personal[2, 2])
+    with pytest.raises(SettingError, match=r"Did you mean user 6\?"):
+        found.only(["uzer 6"])
+
+
+def test_a_single_user_can_be_compared_with_the_base_only():
+    told = verdicts(planted(1, 8, better=1.0))
+    assert set(told) == {
+        "own_over_base", "own_over_pooled", "pooled_over_base", "own_gain", "pooled_gain",
+    }  # fmt: skip
+
+
+def test_trainings_of_which_different_things_can_be_said_are_refused():
+    one = planted(4, 4)
+    with pytest.raises(DataError, match="different things"):
+        verdicts([one, replace(one, pooled=None)])
+    with pytest.raises(DataError, match="0 trainings"):
+        verdicts([])
+
+
+def test_shapes_that_do_not_belong_together_are_refused():
+    one = planted(4, 4)
+    with pytest.raises(DataError, match="pooled"):
+        replace(one, pooled=np.zeros((4, 5)))
+
+
+def test_measurements_survive_the_way_through_json():
+    found = two_users()
+    found.personal[0, 0, 0] = np.nan
+    back = Crossed.from_json(found.to_json())
+    np.testing.assert_array_equal(back.personal, found.personal)
+    assert (back.users, back.prompts, back.pooled) == (found.users, found.prompts, None)
+    with pytest.raises(DataError, match="cannot be read"):
+        Crossed.from_json({"users": ["a"]})
+
+
+def test_intervals_of_a_model_that_ignores_users_cover_zero_as_often_as_they_say():
+    """300 worlds of 12 users and 6 prompts: 95 % of intervals should hold 0, give or take 2.5 %."""
+    held = 0
+    for seed in range(300):
+        table = differences(planted(12, 6, better=1.0, seed=seed))["own_minus_shuffled"]
+        found = cluster_mean(table.mean(axis=1), range(12), draws=1000)
+        held += found.low <= 0 <= found.high
+    assert 0.92 <= held / 300 <= 0.99
+
+
+def test_with_other_prompts_in_mind_the_interval_by_user_is_too_narrow():
+    """Prompts differ in how much better they got; each world has prompts and users of its own.
+
+    The truth is the mean over worlds. The interval by user speaks of its own prompts and misses
+    it often; the one for both does not.
+    """
+    worlds = [planted(24, 12, better=0.7, luck=0.5, by_prompt=1.0, seed=s) for s in range(60)]
+    truth = np.mean([shares(one)["own_over_base"].mean() for one in worlds])
+    rows = [shares(one)["own_over_base"].mean(axis=1) for one in worlds]
+    by_user = [cluster_share(row, range(24)) for row in rows]
+    both = [two_way(one)["own_over_base"] for one in worlds]
+    held_by_user = np.mean([each.low <= truth <= each.high for each in by_user])
+    held = np.mean([each.low <= truth <= each.high for each in both])
+    assert held_by_user < 0.75
+    assert held >= 0.9
+
+
+def test_the_two_way_variance_by_hand():
+    """Rows 0 and 1, columns alike: only users vary. s² of rows is ½, over 2 users ¼; no rest.
+
+    A checkerboard has rows and columns alike and everything in the rest: then neither side shows
+    anything, and the rest is not taken off below 0.
+    """
+    assert variance(np.array([[0.0, 0.0], [1.0, 1.0]])) == pytest.approx(1 / 4)
+    assert variance(np.array([[0.0, 0.0], [1.0, 1.0]]).T) == pytest.approx(1 / 4)
+    assert variance(np.array([[1.0, 0.0], [0.0, 1.0]])) == 0.0
+
+
+def test_two_way_gives_the_same_numbers_and_wider_intervals():
+    found = planted(16, 8, follows=1.0, better=0.5)
+    narrow, wide = verdicts(found), two_way(found)
+    for name, estimate in wide.items():
+        assert estimate.value == pytest.approx(narrow[name].value)
+        assert estimate.n == 8
+    for name in ("own_over_base", "own_minus_shuffled"):
+        assert wide[name].high - wide[name].low > narrow[name].high - narrow[name].low
+
+
+def test_several_pictures_of_one_prompt_are_one_prompt_to_two_way():
+    found = planted(16, 8, follows=1.0)
+    twice = replace(
+        found,
+        prompts=tuple(np.repeat(found.prompts, 2).tolist()),
+        personal=np.repeat(found.personal, 2, axis=2),
+        base=np.repeat(found.base, 2, axis=1),
+        pooled=None,
+    )
+    one, other = two_way(replace(found, pooled=None)), two_way(twice)
+    for name, estimate in one.items():
+        assert (estimate.low, estimate.high) == pytest.approx((other[name].low, other[name].high))
+    with pytest.raises(DataError, match="prompts of their own"):
+        two_way([replace(found, pooled=None), twice])
