@@ -35,6 +35,13 @@ def inpo(pair: Numbers, settings: Settings) -> float:
     return either(-0.5 * settings["beta"] * gap(pair), pair.agreement)
 
 
+def ppd(pair: Numbers, settings: Settings) -> float:
+    """−log σ(−β/2 · Δ), Δ as the notes have it, with the policy's errors told of the user."""
+    delta = pair.policy_chosen - pair.reference_chosen
+    delta += -pair.policy_rejected + pair.reference_rejected
+    return either(-0.5 * settings["beta"] * delta, pair.agreement)
+
+
 def smpo(pair: Numbers, settings: Settings) -> float:
     """−log σ(−β/2 · γ(2p − 1) · […]), with γ(2p − 1) written as γp − γ(1 − p)."""
     certainty = settings["gamma"] * pair.agreement - settings["gamma"] * (1 - pair.agreement)
@@ -119,4 +126,5 @@ SECOND: dict[str, Callable[[Numbers, Settings], float]] = {
     "adaptive-dpo": adaptive_dpo,
     "adaptive-ipo": adaptive_ipo,
     "dedpo": dedpo,
+    "ppd": ppd,
 }

@@ -55,7 +55,8 @@ def data_for(objective: type[Objective], folder: Path, pairs: int = 12) -> Path 
     if objective.needs.scorer:
         return None
     if objective.needs.users:
-        return snapshot(folder, pairs, judges=("anna", "ben"))
+        # Twice as many: what is learned from has an example beside it.
+        return snapshot(folder, 2 * pairs, judges=("anna", "ben"))
     return (both_judged if "synthetic" in objective.needs.facts else snapshot)(folder, pairs)
 
 

@@ -19,6 +19,7 @@ from palate.objectives.cost import cost_of
 from palate.train.batch import Batch
 from palate.train.cache import Cache
 from palate.train.cost import count
+from palate.train.examples import open_book
 from palate.train.labels import open_pairs
 from palate.train.log import Event
 from palate.train.loop import train
@@ -109,10 +110,16 @@ def opened(run: Run, folder: Path, cache: Path) -> Iterator[Session]:
         run = run.with_values({"selfplay.round": 1})
     pairs = None if run.data is None else open_pairs(run)
     with claim(run, folder / "out", resume=False, cache=cache) as place:
-        backbone = load(run.model, adapter=run.build_adapter(), train=True)
+        book = open_book(run, pairs, place.cache, device="cpu", tell=lambda _text: None)
+        backbone = load(
+            run.model,
+            adapter=run.build_adapter(),
+            train=True,
+            personal=None if book is None else book.personal,
+        )
         _widen(backbone)
         kept = Cache(place.cache, backbone, backbone.resolution)
-        session = open_session(run, place, backbone, pairs, kept, lambda _event: None)
+        session = open_session(run, place, backbone, pairs, kept, lambda _event: None, book)
         with torch.no_grad():
             for name, weight in backbone.trainable().items():
                 weight += 0.05 * Streams(1)("move", name).normal(tuple(weight.shape))

@@ -14,7 +14,9 @@ from palate.backbones import load
 from palate.backbones.backbone import Backbone, Condition
 from palate.data.pairs import PreferencePairs
 from palate.objectives.cost import Cost
+from palate.train.book import Book
 from palate.train.cache import Cache
+from palate.train.examples import open_book
 from palate.train.groups import NoiseSettings
 from palate.train.inverted import Inverted
 from palate.train.labels import open_pairs
@@ -83,16 +85,25 @@ def count(run: Run, folder: Path) -> Cost:
     if run.plays:
         once, run = _round(run, folder)
     pairs = None if run.data is None else open_pairs(run)
-    size = _PROMPTS if pairs is None or run.rollout is not None else len(_trained(run, pairs))
+    book = open_book(run, pairs, folder / "cache", device="cpu", tell=_silent)
+    size = _PROMPTS
+    if pairs is not None and run.rollout is None:
+        size = len(_trained(run, pairs, book))
     changes: dict[str, Any] = {"plan.batch": size, "plan.micro_batch": None, "plan.steps": 2}
     if run.rollout is not None:
         changes |= {"rollout.threshold": 0.0, "rollout.threshold_high": None}
     run = run.with_values(changes)
-    model: Any = Counted(load(run.model, adapter=run.build_adapter(), train=True))
+    opened = load(
+        run.model,
+        adapter=run.build_adapter(),
+        train=True,
+        personal=None if book is None else book.personal,
+    )
+    model: Any = Counted(opened)
     side = run.pictures.resolution or model.resolution
     with claim(run, folder / "out", resume=False, cache=folder / "cache") as place:
         cache = Cache(place.cache, model, side)
-        session = open_session(run, place, model, pairs, cache, _nobody)
+        session = open_session(run, place, model, pairs, cache, _nobody, book)
         sources = _sources(session.learner.source)
         first, second = (
             [_step(session, model, source, number) for source in sources] for number in range(2)
@@ -133,10 +144,15 @@ def _round(run: Run, folder: Path) -> tuple[float, Run]:
     return model.asked / len(pairs), round_of(run, 1, run.model, str(snapshot))
 
 
-def _trained(run: Run, pairs: PreferencePairs) -> PreferencePairs:
+def _trained(run: Run, pairs: PreferencePairs, book: Book | None) -> PreferencePairs:
     """The pairs that are trained on."""
-    return pairs.split(by=run.split.by, held_out=run.split.held_out, seed=run.seed)[0]
+    train, _ = pairs.split(by=run.split.by, held_out=run.split.held_out, seed=run.seed)
+    return train if book is None else book.trained(train)
 
 
 def _nobody(_event: Event) -> None:
     """Nobody listens."""
+
+
+def _silent(_text: str) -> None:
+    """Nobody reads."""
