@@ -96,7 +96,7 @@ def test_the_split_says_what_is_left_out_and_what_follows(palate, many, tmp_path
     assert "2 ties are left out" in text
     assert "2 pairs are left out because the same user also said the opposite" in text
     assert "1 users cannot be unseen" in text
-    assert "1 users are trained as nobody" in text
+    assert "1 users in train have a single pair" in text
     assert f"palate train --model shipped --data {tmp_path / 'people' / 'train'}" in text
 
 

@@ -2,10 +2,10 @@
 
 from palate.data.activity import activity
 from palate.data.pairs import Pair
-from palate.data.people import UserFacts, Users
+from palate.data.people import Everybody, UserFacts
 
 
-def users(counts: dict[str, int], different: dict[str, int] | None = None) -> Users:
+def users(counts: dict[str, int], different: dict[str, int] | None = None) -> Everybody:
     pairs = {
         user: tuple(
             Pair(id=f"{user} {n}", prompt=f"p{n}", chosen=f"{user} {n} a", rejected=f"{user} {n} b",
@@ -19,7 +19,7 @@ def users(counts: dict[str, int], different: dict[str, int] | None = None) -> Us
                   usable=count, different=(different or counts)[user])
         for user, count in counts.items()
     )  # fmt: skip
-    return Users(pairs=pairs, facts=facts, machines=0, nameless=0)
+    return Everybody(pairs=pairs, facts=facts, machines=0, nameless=0)
 
 
 def test_a_heavy_tail_shows_in_the_median_and_in_the_busiest_hundredth() -> None:

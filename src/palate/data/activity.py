@@ -10,7 +10,7 @@ from math import ceil
 from statistics import median
 from typing import Any, final
 
-from palate.data.people import FEW, Users
+from palate.data.people import FEW, Everybody
 
 
 @final
@@ -47,7 +47,7 @@ class Activity:
         return asdict(self)
 
 
-def activity(found: Users, *, few: int = FEW) -> Activity | None:
+def activity(found: Everybody, *, few: int = FEW) -> Activity | None:
     """How unevenly the usable pairs are spread; None where there is none.
 
     Args:

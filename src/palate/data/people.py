@@ -58,7 +58,7 @@ class UserFacts:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Users:
+class Everybody:
     """Everybody in a snapshot, and what can be learned of them.
 
     Attributes:
@@ -103,7 +103,7 @@ def users_of(pairs: PreferencePairs) -> dict[str, list[Pair]]:
     return _busiest_first(found)
 
 
-def survey(pairs: PreferencePairs) -> Users:
+def survey(pairs: PreferencePairs) -> Everybody:
     """Everybody in a snapshot, whether anything can be learned of them or not."""
     strict = users_of(pairs)
     judged = [*pairs, *pairs.ties]
@@ -125,7 +125,7 @@ def survey(pairs: PreferencePairs) -> Users:
         for user in source
     ]
     named = [pair for pair in judged if not unnamed(pair.judge)]
-    return Users(
+    return Everybody(
         pairs={user: mine for user, mine in _busiest_first(left).items() if mine},
         facts=tuple(sorted(facts, key=lambda each: (-each.usable, -each.pairs, each.user))),
         machines=len(named) - len(counted),
@@ -133,7 +133,7 @@ def survey(pairs: PreferencePairs) -> Users:
     )
 
 
-def usable(pairs: PreferencePairs) -> Users:
+def usable(pairs: PreferencePairs) -> Everybody:
     """Everybody in a snapshot, of whom something can be learned.
 
     Raises:
@@ -316,7 +316,7 @@ def _choices(
             yield tuple(pair for pair in pool if (pair.id in taken) == (size <= out))
 
 
-def _why_not(found: Users) -> str:
+def _why_not(found: Everybody) -> str:
     """What there was instead, in a few words."""
     counts = {
         "ties": found.ties,

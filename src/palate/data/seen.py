@@ -20,7 +20,7 @@ from palate.data.comparison import Comparison
 from palate.data.folds import folded
 from palate.data.pack import Pack
 from palate.data.pairs import Pair, PreferencePairs, pairs_of
-from palate.data.people import FEW, Users, different, examples_for, pictures_of, usable
+from palate.data.people import FEW, Everybody, different, examples_for, pictures_of, usable
 from palate.data.snapshot import read_imports, read_rows
 from palate.data.store import Snapshot, digest_rows, write_snapshot
 from palate.data.synthetic import LABELLED_PART
@@ -46,7 +46,8 @@ class People:
         seen: Users in `train`.
         unseen: Users in `examples` and `unseen`.
         small: Users with too little to be unseen, all of them seen.
-        alone: Seen users with one pair of pictures in `train`: no other one can be their example.
+        alone: Seen users with one pair of pictures in `train`: nothing is learned of them, as no
+            other pair can be its example.
         nothing: Users of whom nothing could be used.
         ties: Left out, as nobody was preferred.
         contradictory: Pairs left out because the same user also said the opposite.
@@ -176,7 +177,7 @@ def _opened(snapshot: Path, pack: Pack, twos: Iterable[Comparison]) -> Preferenc
 
 
 def _draw_users(
-    found: Users, large: Sequence[str], share: float, few: int, seed: int
+    found: Everybody, large: Sequence[str], share: float, few: int, seed: int
 ) -> frozenset[str]:
     """Who is unseen; somebody always stays to learn from."""
     if share == 0:
@@ -244,7 +245,7 @@ def _by_prompt(
 
 
 def _counted(
-    found: Users, parts: Mapping[str, Sequence[Pair]], away: frozenset[str], small: int
+    found: Everybody, parts: Mapping[str, Sequence[Pair]], away: frozenset[str], small: int
 ) -> People:
     """What is said of the parts, before they are written."""
     texts = {name: {folded(pair.prompt) for pair in pairs} for name, pairs in parts.items()}
