@@ -6,7 +6,7 @@ from typing import Any
 
 from diffusers import DDIMScheduler
 
-from backbones import tiny_sdxl
+from backbones import tiny_sd3, tiny_sdxl
 from palate.backbones import tiny
 from palate.scorers.latent import LatentReward
 from palate.scorers.learned import Learned, save_scorer
@@ -41,22 +41,30 @@ def _large(captions: Sequence[str]) -> Any:
     return tiny_sdxl.build(captions)
 
 
+def _flow(captions: Sequence[str]) -> Any:
+    """As Stable Diffusion 3: a transformer on the straight path; here with T5."""
+    return tiny_sd3.build(captions, t5=True, newer=True)
+
+
 FAMILIES: dict[str, Callable[[Sequence[str]], Any]] = {
     "sd1": _noise,
     "sd2": _velocity,
     "sdxl": _large,
+    "sd3": _flow,
 }
 
 
 def make_family(name: str, captions: Sequence[str], folder: Path) -> Path:
-    """Write a small model of this family, and beside it two scorers of unfinished pictures."""
+    """Write a small model of this family, and beside it scorers of unfinished pictures.
+
+    One reads pictures. The other reads latents, with the model's own UNet, where it has one.
+    """
     model = folder / "model"
     FAMILIES[name](captions).save_pretrained(model)
     small = Shape(side=32, patch=16, width=16, layers=1, text_layers=1, heads=2)
-    made: dict[str, Learned] = {
-        "latent": LatentReward.from_pipeline(model),
-        "steps": StepCLIP.untaught(model / "tokenizer", small),
-    }
+    made: dict[str, Learned] = {"steps": StepCLIP.untaught(model / "tokenizer", small)}
+    if (model / "unet").is_dir():
+        made["latent"] = LatentReward.from_pipeline(model)
     for kind, scorer in made.items():
         save_scorer(scorer, folder / kind)
     return model

@@ -206,6 +206,11 @@ def require_solver(config: Mapping[str, object], scheduler: str) -> None:
     )
 
 
+def deterministic(config: Mapping[str, object]) -> str:
+    """The sampler that draws no noise and makes one evaluation a step, on this noise path."""
+    return "euler" if _is_flow(config) else "ddim"
+
+
 def _is_flow(config: Mapping[str, object]) -> bool:
     """Whether a scheduler's configuration is of a straight path."""
     return config["_class_name"] in _FLOW_CLASSES

@@ -16,7 +16,7 @@ from typing import Any, final
 import torch
 
 from palate.backbones.backbone import Backbone
-from palate.backbones.sample import Sampler, sample, starting_noise
+from palate.backbones.sample import Sampler, deterministic, sample, starting_noise
 from palate.core.files import digest_json, read_json, write_json
 from palate.core.problems import require
 from palate.data.comparison import Comparison, compare
@@ -28,8 +28,6 @@ from palate.train.session import Tell
 from palate.train.signals import Interrupted, Signals
 from palate.train.sources import SelfPlaySettings
 
-# Deterministic, so that the pictures are the ends of the ways that `duel.py` follows.
-SCHEDULER = "ddim"
 STORE, SNAPSHOT, MADE = "store", "snapshot", "opponents"
 # Winners that were drawn to the last pixel, and so have no opponent.
 ALIKE = "alike.json"
@@ -75,7 +73,7 @@ class Opponents:
             "seed": self.run.seed,
             "steps": settings.sampling_steps,
             "guidance": settings.guidance,
-            "scheduler": SCHEDULER,
+            "scheduler": self._scheduler,
             "size": self._side,
         }
 
@@ -134,7 +132,7 @@ class Opponents:
         """The winners of a block, each put against a picture drawn for its prompt."""
         settings, size = self._settings, (self._side, self._side)
         sampler = Sampler(
-            steps=settings.sampling_steps, guidance=settings.guidance, scheduler=SCHEDULER
+            steps=settings.sampling_steps, guidance=settings.guidance, scheduler=self._scheduler
         )
         # The picture a prompt's noise belongs to, so that two winners get two opponents.
         noise = starting_noise(
@@ -172,6 +170,11 @@ class Opponents:
     @property
     def _settings(self) -> SelfPlaySettings:
         return self.run.selfplay or SelfPlaySettings()
+
+    @property
+    def _scheduler(self) -> str:
+        """Without noise, so that the pictures are the ends of the ways that `duel.py` follows."""
+        return deterministic(self.backbone.scheduler_config)
 
     @property
     def _side(self) -> int:
