@@ -32,6 +32,8 @@ COMMANDS = (
     "users",
     "users list",
     "users split",
+    "users embed",
+    "users identify",
     "world",
     "world scenes",
     "world pairs",

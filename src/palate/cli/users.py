@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING
 
 from palate.cli.app import Flag, examples, new_app
 from palate.cli.console import emit, next_steps, note, say, table
+from palate.cli.users_embed import embed, identify
 from palate.core.problems import require
 
 if TYPE_CHECKING:
     from palate.data.activity import Activity
-    from palate.data.people import UserFacts, Users
+    from palate.data.people import Everybody, UserFacts
     from palate.data.seen import People
 
 users = new_app(
@@ -19,6 +20,31 @@ users = new_app(
         """
         palate users list my-pairs
         palate users split my-pairs --out my-people
+        palate users embed their-pairs --weights runs/ppd \\
+            --out theirs.safetensors
+        """
+    ),
+)
+
+users.command(
+    embed,
+    help_epilogue=examples(
+        """
+        palate users embed their-pairs --weights runs/ppd \\
+            --out theirs.safetensors
+        palate users embed my-pairs --user 17 --by looks --out 17.safetensors
+        palate users embed my-pairs --user 17 --by clip:models/clip \\
+            --pooling pairs --out 17.safetensors
+        """
+    ),
+)
+users.command(
+    identify,
+    help_epilogue=examples(
+        """
+        palate users identify my-pairs --by looks
+        palate users identify my-pairs --by clip:models/clip --examples 4 --k 1,5,16
+        palate users identify my-pairs --weights runs/ppd --json
         """
     ),
 )
@@ -140,7 +166,7 @@ def split(
     )
 
 
-def _together(found: "Users", spread: "Activity | None") -> list[tuple[str, str]]:
+def _together(found: "Everybody", spread: "Activity | None") -> list[tuple[str, str]]:
     """What is said of all users."""
     rows = [
         ("users", f"{len(found.facts):,}"),
@@ -190,7 +216,8 @@ def _left_out(made: "People", few: int) -> list[str]:
         "users have nothing that can be used": made.nothing,
         f"users cannot be unseen: they lack {few} different pairs and one on another prompt to "
         "judge by": made.small,
-        "users are trained as nobody: their only pair cannot be its own example": made.alone,
+        "users in train have a single pair, which is no example of itself: nothing is learned of "
+        "them": made.alone,
     }
     return [f"{count:,} {words}" for words, count in wrong.items() if count]
 

@@ -37,6 +37,26 @@ class Finder:
         self._known = read_users(folder)
         self._encoder: UserEncoder | None = None
 
+    @classmethod
+    def of(cls, folder: Path, *, device: str = "cpu") -> "Finder":
+        """Who finds people for exported weights, without loading a model.
+
+        Raises:
+            SettingError: when these weights know no users.
+            WeightsError: when their file cannot be read.
+        """
+        # diffusers comes with it: seconds that only those who ask for it wait for.
+        from palate.backbones.personal import WEIGHTS, settings_of
+
+        file = (folder if folder.is_dir() else folder.parent) / WEIGHTS
+        require(
+            file.is_file(),
+            got=f"{folder}, weights without user attention",
+            need="weights that were trained to follow users",
+            fix="Train them with: palate train --method ppd",
+        )
+        return cls(settings_of(file), file.parent, device=device)
+
     def __call__(self, words: str) -> Who:
         """The person, or the mixture of several, that these words name.
 
@@ -62,7 +82,7 @@ class Finder:
             found = self._of_the_run(words)
         elif place is not None:
             folder, user = place
-            found = embedding_of(self.encoder(), folder, user=user, count=self._examples)
+            found = embedding_of(self.encoder(), folder, user=user, count=self.examples)
         elif file.suffix == SUFFIX:
             found = UserEmbedding.read(file)
         else:
@@ -75,7 +95,7 @@ class Finder:
         return UserEmbedding(embedding=self._known[name], user=name, identity=identity)
 
     @property
-    def _examples(self) -> int:
+    def examples(self) -> int:
         """Pairs an embedding was made from in training."""
         return int(self._personal.about.get("examples", self._personal.tokens))
 
@@ -87,7 +107,7 @@ class Finder:
             WeightsError: when it has changed since, or its folder is not there.
         """
         if self._encoder is None:
-            self._encoder = _reopened(self._personal.about, self._examples, self._device)
+            self._encoder = _reopened(self._personal.about, self.examples, self._device)
             _same("what reads pairs now", self._encoder, self._personal.about)
         return self._encoder
 
