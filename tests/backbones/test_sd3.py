@@ -21,6 +21,7 @@ from backbones.asking import (
 )
 from palate.backbones import Adapter, Mixture, load
 from palate.backbones.folder import Folder
+from palate.backbones.inversion import invert
 from palate.backbones.patches import Patches
 from palate.backbones.sample import Sampler, sample, starting_noise
 from palate.backbones.sd3 import PARTS, Joint
@@ -407,6 +408,22 @@ def test_the_published_networks_numbers_are_understood(whole):
     assert (heard.text, heard.pooled) == (4096, 2048)
     geometry = Patches.of({"transformer": network, "vae": vae})
     assert (geometry.resolution, geometry.shape(1024, 768)) == (1024, (16, 128, 96))
+
+
+def test_the_way_to_noise_can_be_walked_back(model):
+    """Up to the last level, which is all noise: moves undone with the noise they were made with."""
+    clean = torch.randn((2, *model.latent_shape(32, 32)), generator=generator())
+    grid = (250, 500, 750, 999)
+    way = invert(model, clean, model.embed(PROMPTS[:2]), model.embed([""]), grid, guidance=2.0)
+    state, sigma = way.last.double(), [model.path.sigma[i] for i in (0, *grid)]
+    assert torch.isfinite(state).all()
+    # All of x is gone at the top: where it stood below is told by the noise alone.
+    state = way.states[:, -2].double()
+    for move in (2, 1, 0):
+        noise = way.predicted[:, move].double()
+        picture = (state - sigma[move + 1] * noise) / (1 - sigma[move + 1])
+        state = (1 - sigma[move]) * picture + sigma[move] * noise
+    torch.testing.assert_close(state.float(), clean, rtol=1e-4, atol=1e-4)
 
 
 def test_noise_and_words_change_the_answer(model):

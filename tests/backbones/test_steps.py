@@ -229,3 +229,35 @@ def test_grids_that_do_not_fit_are_refused(settings):
 def test_grids_that_do_not_lead_down_are_refused(levels, previous):
     with pytest.raises(SettingError, match="each step landing where the next one starts"):
         Grid(levels=levels, previous=previous)
+
+
+def shifted(levels: int = 1000, shift: float = 3.0) -> Path:
+    """The straight path of Stable Diffusion 3."""
+    time = torch.arange(1, levels + 1, dtype=torch.float64) / levels
+    sigma = shift * time / (1 + (shift - 1) * time)
+    return Path(alpha=1 - sigma, sigma=sigma, prediction="flow")
+
+
+def test_on_a_straight_path_the_step_without_noise_is_eulers():
+    """To x + (σ' − σ) · u, whatever the shift; also from the last level, which is all noise."""
+    path, noisy, flow = shifted(), latents(3), latents(3, seed=1)
+    level, previous = torch.tensor([999, 501, 1]), torch.tensor([951, 451, 0])
+    change = (path.sigma[previous] - path.sigma[level]).reshape(-1, 1, 1, 1)
+    step = transition(path, noisy, flow, level, previous, eta=0.0)
+    torch.testing.assert_close(step.mean, noisy + change * flow, rtol=1e-9, atol=1e-12)
+    assert step.sigma.tolist() == [0.0] * 3
+
+
+def test_on_a_straight_path_the_step_with_noise_is_the_true_posterior():
+    """Where x₀ is known, x' given x and x₀ is normal with the mean and width of Bayes' rule."""
+    path, clean, noise = shifted(), latents(2), latents(2, seed=1)
+    level, previous = torch.tensor([901, 301]), torch.tensor([851, 251])
+    noisy = path.noisy(clean, noise, level)
+    step = transition(path, noisy, noise - clean, level, previous)
+    a, s = (t[level].reshape(-1, 1, 1, 1) for t in (path.alpha, path.sigma))
+    b, r = (t[previous].reshape(-1, 1, 1, 1) for t in (path.alpha, path.sigma))
+    added = s.square() - (a / b * r).square()
+    variance = 1 / (1 / r.square() + (a / b).square() / added)
+    mean = variance * (b * clean / r.square() + (a / b) * noisy / added)
+    torch.testing.assert_close(step.mean, mean, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(step.sigma, variance.sqrt().flatten(), rtol=1e-9, atol=0)

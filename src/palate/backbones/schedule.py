@@ -59,7 +59,7 @@ def flow_path(part: Part) -> Path:
     """Noise levels of a model on the straight path, the scheduler's `shift` included.
 
     Level i is at t = (i + 1) / levels and has the noise σ = shift · t / (1 + (shift − 1) · t),
-    with α = 1 − σ (Esser et al., 2024, arXiv:2403.03206, eq. 23). The network predicts ε − x₀.
+    with α = 1 − σ (Esser et al., 2024, arXiv:2403.03206). The network predicts the flow ε − x₀.
 
     Raises:
         WeightsError: when the configuration does not describe one such path for all pictures.

@@ -2,7 +2,7 @@
 
 A folder may come without T5, which is by far the largest part. Its tokens are then zeros, as in
 the training of these models, where each encoder was left out at random (Esser et al., 2024,
-arXiv:2403.03206, section 5.3). The empty prompt is what the encoders make of it.
+arXiv:2403.03206). The empty prompt is what the encoders make of it.
 
 Read next: `sd3.py`, whose network hears them.
 """
