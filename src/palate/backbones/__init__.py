@@ -34,6 +34,7 @@ __all__ = [
     "Sizes",
     "load",
     "model_digests",
+    "scheduler_of",
     "shipped",
 ]
 
@@ -135,6 +136,17 @@ def model_digests(model: str | Path) -> Mapping[str, str]:
 
     family, folder = _found(model)
     return digests_of(family, folder, folder.parts(family.parts))
+
+
+def scheduler_of(model: str | Path) -> Mapping[str, object]:
+    """A model's scheduler settings, as `Backbone.scheduler_config` has them, without opening it.
+
+    Raises:
+        WeightsError: when the folder cannot be used.
+    """
+    family, folder = _found(model)
+    part = folder.parts(family.parts)[family.scheduler]
+    return {**part.settings, "_class_name": part.class_name}
 
 
 def _found(model: str | Path) -> tuple[Any, Any]:

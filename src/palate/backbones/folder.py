@@ -197,6 +197,11 @@ SETTINGS = {
 _NOTES = {"config.json", *SETTINGS.values()}
 
 
+def network_of(digests: Mapping[str, str]) -> str:
+    """Which of a model's digests is of the network that denoises; `unet` where none is named."""
+    return next((name for name in NETWORKS if name in digests), NETWORKS[0])
+
+
 def _needed(allowed: Mapping[str, Iterable[str]]) -> list[str]:
     """The parts that no folder may be without."""
     return [name for name, classes in allowed.items() if ABSENT not in classes]

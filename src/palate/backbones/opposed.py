@@ -22,6 +22,7 @@ from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
 from palate.backbones.backbone import Adapter, Backbone, Condition, Personal, Precision
+from palate.backbones.folder import network_of
 from palate.core.files import digest_json
 from palate.core.path import Path as NoisePath
 from palate.core.problems import SettingError, require
@@ -42,8 +43,9 @@ class Opposed:
     """
 
     def __init__(self, positive: Backbone, negative: Backbone) -> None:
+        self._network = network_of(positive.digests)
         different = [
-            name for name in sorted({*positive.digests, *negative.digests} - {"unet"})
+            name for name in sorted({*positive.digests, *negative.digests} - {self._network})
             if positive.digests.get(name) != negative.digests.get(name)
         ]  # fmt: skip
         require(
@@ -95,7 +97,8 @@ class Opposed:
     @property
     def digests(self) -> Mapping[str, str]:
         """SHA-256 of each part of the positive model's base, and of the negative one's network."""
-        return {**self._positive.digests, "negative unet": self._negative.digests["unet"]}
+        name = self._network
+        return {**self._positive.digests, f"negative {name}": self._negative.digests[name]}
 
     @property
     def applied(self) -> str | None:

@@ -6,9 +6,9 @@ from typing import final
 
 import torch
 
-from palate.backbones import Backbone, Mixture, load
+from palate.backbones import Backbone, Mixture, load, scheduler_of
 from palate.backbones.opposed import Opposed
-from palate.backbones.sample import Sampler
+from palate.backbones.sample import Sampler, require_solver
 from palate.core.problems import DataError, SettingError, StateError, require
 from palate.data.machine import Machine
 from palate.data.pairs import PreferencePairs
@@ -51,7 +51,13 @@ class Drawing:
         return Sampler(steps=self.steps, guidance=self.guidance, scheduler=self.scheduler)
 
     def open(self, model: str, weights: Path | None) -> Backbone:
-        """Load a model, with trained weights on it where some are given."""
+        """Load a model, with trained weights on it where some are given.
+
+        Raises:
+            SettingError: when the solver is not for this model, before any weight is read.
+            WeightsError: when the model or the weights cannot be used.
+        """
+        require_solver(scheduler_of(model), self.scheduler)
         return load(
             model,
             weights=weights,

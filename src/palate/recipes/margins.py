@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from palate.backbones import Backbone
+from palate.backbones.folder import network_of
 from palate.core.contrast import mean_square
 from palate.core.files import digest_json
 from palate.core.streams import Streams
@@ -117,7 +118,7 @@ class Desk:
     def _factors(self, backbone: Backbone, blank: bool) -> dict[str, Any]:
         """Everything errors depend on besides the pair."""
         return {
-            "network": backbone.digests["unet"],
+            "network": backbone.digests[network_of(backbone.digests)],
             "applied": backbone.applied,
             "precision": backbone.precision,
             "latents": latent_factors(backbone, self.cache.side),
