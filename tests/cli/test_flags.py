@@ -72,6 +72,18 @@ def test_every_default_can_be_said_as_a_flag_and_changes_nothing():
         assert GROUPS[source](**values) == GROUPS[source]()
 
 
+def test_people_are_followed_by_flags_and_not_beside_full_training(palate):
+    words = ("train", "--model", "m", "--data", "d", "--users", "vision:some/model",
+             "--personal.layer", "0.6", "--cap", "none", "--dry-run")  # fmt: skip
+    run = Run.from_yaml_text(palate(*words).out)
+    assert run.personal is not None
+    assert (run.personal.kind, run.personal.layer, run.personal.cap) == ("vision", 0.6, None)
+    assert run.adapter is None
+    refused = palate(*words, "--full")
+    assert refused.code == 2
+    assert "--full with the group personal" in refused.err
+
+
 def test_a_word_where_a_word_is_wanted_stays_a_word():
     assert read("--model", "2024", "--data", "true") == {"model": "2024", "data": "true"}
 

@@ -1,5 +1,6 @@
 """`palate train`: flags and a settings file become one run; the run is shown, then carried out."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,6 +89,12 @@ def run(
     if full:
         values["adapter"] = None
     whole = _run(config, values) if recipe is None else _published(recipe, config, values)
+    require(
+        not full or whole.personal is None,
+        got="--full with the group personal",
+        need="one of them: people are followed beside a base model that stays",
+        fix="Remove --full, or leave personal out.",
+    )
     if dry_run:
         say(whole.to_yaml().rstrip())
         return
@@ -107,6 +114,7 @@ def carry_out(
 ) -> None:
     """Show a run, train it, and say how it went."""
     from palate.train.loop import train as learn
+    from palate.train.users import read_users
 
     for line in summary(whole):
         note(line)
@@ -132,10 +140,12 @@ def carry_out(
     small = whole.model == "shipped"
     asked = "world:held-out:200 --scorer world" if small else "PROMPTS.txt --scorer clip:FOLDER"
     drawn = "world:held-out:12" if small else "PROMPTS.txt"
+    # Drawn for nobody, a model that follows people is its base.
+    whom = f" --user {shlex.quote(read_users(result.export).names[0])}" if whole.personal else ""
     next_steps(
-        f"palate evaluate --after {out} --prompts {asked}",
+        f"palate evaluate --after {out} --prompts {asked}{whom}",
         f"palate report {out}",
-        f"palate sample --weights {out} --prompts {drawn} --out pictures",
+        f"palate sample --weights {out} --prompts {drawn} --out pictures{whom}",
     )
 
 

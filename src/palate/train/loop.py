@@ -29,6 +29,7 @@ from palate.train.run import Run
 from palate.train.selfplay import play
 from palate.train.session import Session, Tell
 from palate.train.signals import Interrupted, Signals
+from palate.train.users import check_encoder
 
 __all__ = ["Interrupted", "Result", "train"]
 
@@ -65,6 +66,8 @@ def train(
         check_pairs(run, pairs)
     if run.rollout is not None:
         check_rollout(run, run.rollout)
+    if run.personal is not None:
+        check_encoder(run.personal.users)
     with claim(run, out, resume=resume, cache=cache) as place:
         # Before the model: whoever makes embeddings may be as large, and is let go again.
         book = open_book(
