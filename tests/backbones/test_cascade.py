@@ -36,7 +36,8 @@ from palate.core.problems import SettingError, StateError, WeightsError
 from palate.core.streams import Streams
 
 PROMPTS = ["a red ball", "a blue box on green", "two small yellow stars"]
-SIZE = (100, 150)  # in pixels; 3×4 latents
+SIZE = (128, 256)  # in pixels; 3×6 latents
+SIDE = 128
 kinds = pytest.mark.parametrize("kind", ["prior", pytest.param("combined", marks=pytest.mark.slow)])
 SETTINGS = Personal(user_width=6, tokens=3, width=5, about={"users": "made in a test"})
 
@@ -207,7 +208,7 @@ def test_latents_are_those_of_the_plain_pipeline(kind, guidance, request):
     folder = request.getfixturevalue(kind)
     model = load(folder)
     noise = starting_noise(model, named(2), seed=0, size=SIZE)
-    assert noise.shape == (2, 16, 3, 4)
+    assert noise.shape == (2, 16, 3, 6)
     sampler = Sampler(steps=6, guidance=guidance, scheduler="saved")
     found = ours(model, PROMPTS[:2], noise, sampler)
     theirs = drawn(stage_c(folder), PROMPTS[:2], noise, sampler)
@@ -238,47 +239,46 @@ def test_a_picture_does_not_depend_on_what_is_drawn_beside_it(model):
 
 
 def test_pictures_can_be_drawn_from_prompts(model):
-    noise = starting_noise(model, named(2), seed=0, size=(64, 64))
+    noise = starting_noise(model, named(2), seed=0, size=SIZE)
     pictures = sample(model, PROMPTS[:2], noise, Sampler(steps=2, scheduler="saved"))
-    assert pictures.shape == (2, 80, 80, 3)
+    assert pictures.shape == (2, *SIZE, 3)
     assert pictures.dtype == torch.uint8
 
 
 @pytest.mark.slow
 def test_latents_of_pictures_are_the_picture_encoders(spoiled, pictures):
     model, file = load(spoiled), keyed_effnet.write(spoiled)
-    mean, spread = model.encode(pictures)
+    large = pictures.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    mean, spread = model.encode(large)
     encoder = PictureEncoder.load(file, torch.device("cpu"))
-    assert torch.equal(mean, encoder.encode(pictures, (2, 2)))
-    assert mean.shape == (3, *model.latent_shape(64, 64)) == (3, 16, 2, 2)
+    assert torch.equal(mean, encoder.encode(large, (3, 3)))
+    assert mean.shape == (3, *model.latent_shape(128, 128)) == (3, 16, 3, 3)
     assert not spread.any()
 
 
-def test_sizes_are_rounded_up_to_latents_as_the_pipeline_does():
-    """1024 / 42.67 = 23.998; 512 / 42.67 = 11.999; 1536 / 42.67 = 35.997; 64 / 42.67 = 1.5."""
-    shapes = [Coarse().shape(side, side)[1] for side in (1024, 512, 1536, 64, 1)]
-    assert shapes == [24, 12, 36, 2, 1]
-    assert Coarse().pixels(24, 12) == (1024, 512)
-    with pytest.raises(SettingError, match="width and height above 0"):
-        Coarse().shape(0, 64)
+def test_sizes_are_those_of_which_every_stage_makes_whole_numbers():
+    """Up to 4096, the pipeline's own rounding: ceil(n / 42.67) latents, int(10.67 · that) · 4."""
+    for side in range(128, 4097, 128):
+        latents = Coarse().shape(side, side)
+        assert latents == (16, math.ceil(side / 42.67), math.ceil(side / 42.67))
+        assert 4 * int(latents[1] * StageB.FINER) == side
+        assert Coarse().pixels(*latents[1:]) == (side, side)
+    assert Coarse().shape(1024, 512) == (16, 24, 12)
+    with pytest.raises(SettingError, match=r"multiples of 128\. Use 1024×896"):
+        Coarse().shape(900, 1000)
 
 
-def test_a_folder_says_how_coarse_its_latents_are(spoiled, tmp_path):
-    rewrite(spoiled / "model_index.json", resolution_multiple=8.0)
-    model = load(spoiled, train=True)
-    assert model.latent_shape(64, 64) == (16, 8, 8)
-    model.export(tmp_path / "export")
-    assert load(tmp_path / "export").latent_shape(64, 64) == (16, 8, 8)
-    rewrite(spoiled / "model_index.json", resolution_multiple="8")
-    with pytest.raises(WeightsError, match="Need pixels to one latent"):
+def test_a_folder_that_says_its_latents_are_otherwise_is_refused(spoiled):
+    rewrite(spoiled / "model_index.json", resolution_multiple=32.0)
+    with pytest.raises(WeightsError, match=r"Need 42\.67 pixels to one latent"):
         load(spoiled)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_before_the_first_step_the_policy_is_the_reference_bit_for_bit(prior, precision):
     model = load(prior, train=True, precision=precision)
-    assert torch.equal(ask(model).detach(), ask_reference(model))
-    assert torch.equal(ask_reference(model), ask(load(prior, precision=precision)))
+    assert torch.equal(ask(model, SIDE).detach(), ask_reference(model, SIDE))
+    assert torch.equal(ask_reference(model, SIDE), ask(load(prior, precision=precision), SIDE))
     assert all(weight.dtype == torch.float32 for weight in model.trainable().values())
 
 
@@ -286,7 +286,7 @@ def test_before_the_first_step_the_policy_is_the_reference_bit_for_bit(prior, pr
 def test_plain_diffusers_draws_the_same_from_a_whole_export(kind, request, tmp_path):
     folder = request.getfixturevalue(kind)
     model = load(folder, train=True)
-    train_a_little(model)
+    train_a_little(model, side=SIDE)
     model.release("vae", "text_encoder")
     model.export(tmp_path / "export")
     again = load(tmp_path / "export")
@@ -304,15 +304,15 @@ def test_plain_diffusers_draws_the_same_from_a_whole_export(kind, request, tmp_p
 
 def test_training_moves_the_policy_never_the_reference_and_comes_back(prior, tmp_path):
     model = load(prior, train=True, gradient_checkpointing=True)
-    before, probe = ask_reference(model), model.reference_probe()
-    train_a_little(model, rate=0.02)
-    assert (ask(model) - before).abs().max() > 1e-3
-    assert torch.equal(ask_reference(model), before)
+    before, probe = ask_reference(model, SIDE), model.reference_probe()
+    train_a_little(model, rate=0.02, side=SIDE)
+    assert (ask(model, SIDE) - before).abs().max() > 1e-3
+    assert torch.equal(ask_reference(model, SIDE), before)
     assert model.reference_probe() == probe == load(prior).reference_probe()
     model.export(tmp_path / "export")
     again = load(prior, weights=tmp_path / "export")
-    assert torch.equal(ask_reference(again), before)
-    torch.testing.assert_close(ask(again), ask(model).detach(), rtol=1e-5, atol=1e-5)
+    assert torch.equal(ask_reference(again, SIDE), before)
+    torch.testing.assert_close(ask(again, SIDE), ask(model, SIDE).detach(), rtol=1e-5, atol=1e-5)
 
 
 def test_adapters_are_refused_because_the_plain_pipeline_reads_none(prior):
@@ -342,7 +342,7 @@ def test_what_makes_pictures_is_opened_only_when_a_picture_is_asked_for(combined
         file = tmp_path / "model" / name / "diffusion_pytorch_model.safetensors"
         file.write_bytes(b"not read")
     model = load(tmp_path / "model")
-    assert ask(model).isfinite().all()
+    assert ask(model, SIDE).isfinite().all()
     with pytest.raises(WeightsError):
         model.decode(torch.zeros(1, 16, 2, 2))
     with pytest.raises(WeightsError):

@@ -36,6 +36,7 @@ __all__ = [
     "model_digests",
     "scheduler_of",
     "shipped",
+    "takes_adapters",
 ]
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -124,6 +125,18 @@ def load(
         weights=Path(weights) if isinstance(weights, str) else weights,
         personal=personal,
     )
+
+
+def takes_adapters(model: str | Path) -> bool:
+    """Whether plain diffusers could read low-rank adapters for a model; without opening it.
+
+    Raises:
+        WeightsError: when the folder cannot be used.
+    """
+    from palate.backbones.lora import FORMATS
+
+    family, _ = _found(model)
+    return family.network_class() in FORMATS
 
 
 def model_digests(model: str | Path) -> Mapping[str, str]:

@@ -14,7 +14,6 @@ Read next: `latent.py`, what all families share; `effnet.py`, pictures to latent
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 from typing import Any, final
 
@@ -26,6 +25,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from transformers import CLIPTextModelWithProjection
 
+from palate.backbones.autoencoder import latent_shape
 from palate.backbones.backbone import Condition
 from palate.backbones.effnet import CHANNELS, FILE, PictureEncoder
 from palate.backbones.folder import INDEX, Part
@@ -54,7 +54,9 @@ COMBINED_PARTS = {
     "scheduler": COSINE_SCHEDULERS,
     "vqgan": ("PaellaVQModel",),
 }
-MULTIPLE = "resolution_multiple"
+# What a folder's index may say of its latents, and what it says.
+MULTIPLE, PIXELS = "resolution_multiple", 42.67
+_WHOLE = 128
 
 
 @final
@@ -160,16 +162,17 @@ class Heard:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coarse:
-    """Latents of about 42.67 pixels a side: not a whole number, so sizes are rounded up.
+    """Three latents to every 128 pixels: the sizes of which all stages make whole numbers.
+
+    The pipelines speak of 42.67 pixels to a latent and round; they also take sizes between, and
+    then draw pictures of another size than asked for.
 
     Attributes:
-        multiple: Pixels to one latent, in each direction.
         channels: Of the latents.
         resolution: Side of the pictures the model was made for, in pixels.
         probe: Side of latents that are just large enough to ask the network something.
     """
 
-    multiple: float = 42.67
     channels: int = CHANNELS
     resolution: int = 1024
     probe: int = 4
@@ -179,36 +182,31 @@ class Coarse:
         """The latents of a folder, whose index may say how coarse they are.
 
         Raises:
-            WeightsError: when it says something else than a number of at least 1.
+            WeightsError: when it says otherwise.
         """
         folder = next(iter(parts.values())).folder.parent
-        multiple = read_json(folder / INDEX).get(MULTIPLE, cls().multiple)
+        told = read_json(folder / INDEX).get(MULTIPLE, PIXELS)
         require(
-            isinstance(multiple, int | float) and 1 <= multiple < float("inf"),
-            got=f"{folder / INDEX}: {MULTIPLE} {multiple!r}",
-            need="pixels to one latent, such as 42.67",
-            fix=f"Correct {INDEX}.",
+            told == PIXELS,
+            got=f"{folder / INDEX}: {MULTIPLE} {told!r}",
+            need=f"{PIXELS} pixels to one latent, of which stage B makes pictures",
+            fix=f"Correct {INDEX}, or use a model that was trained so.",
             kind=WeightsError,
         )
-        return cls(multiple=float(multiple))
+        return cls()
 
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Channels, height and width of the latents of a picture, as the pipeline rounds them.
+        """Channels, height and width of the latents of a picture.
 
         Raises:
-            SettingError: for a picture without pixels.
+            SettingError: when the size is not a multiple of 128.
         """
-        require(
-            height > 0 and width > 0,
-            got=f"pictures of {width}×{height} pixels",
-            need="width and height above 0",
-            fix="Use 1024×1024.",
-        )
-        return self.channels, ceil(height / self.multiple), ceil(width / self.multiple)
+        channels, down, across = latent_shape(height, width, channels=self.channels, factor=_WHOLE)
+        return channels, 3 * down, 3 * across
 
     def pixels(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the picture that latents of this size are of."""
-        return int(height * self.multiple), int(width * self.multiple)
+        return height * _WHOLE // 3, width * _WHOLE // 3
 
 
 @final
@@ -337,8 +335,10 @@ def digests(parts: Mapping[str, Part]) -> dict[str, str]:
     further = {f"stage b {n}": part for n, part in parts.items() if part not in own.values()}
     file = _effnet(parts)
     made = digest_file(file) if file.is_file() else None
-    vae = digest_json({FILE: made, MULTIPLE: Coarse.of(parts).multiple})
-    return {**{name: part.digest for name, part in {**own, **further}.items()}, "vae": vae}
+    return {
+        **{name: part.digest for name, part in {**own, **further}.items()},
+        "vae": digest_json({FILE: made}),
+    }
 
 
 def _stage_c(parts: Mapping[str, Part]) -> dict[str, Part]:
@@ -365,7 +365,7 @@ PRIOR = Family(
     parts=PARTS,
     inputs=Heard.by,
     text=PooledText.load,
-    rules={MULTIPLE: Coarse().multiple},
+    rules={MULTIPLE: PIXELS},
     unread={"feature_extractor": [None, None], "image_encoder": [None, None]},
     network="prior",
     network_class=_network,

@@ -167,13 +167,13 @@ def layers(network: nn.Module, targets: Sequence[str]) -> list[str]:
     return sorted(found)
 
 
-def format_of(network: nn.Module) -> Format:
-    """How adapters of this network are kept.
+def format_of(network: nn.Module | type[nn.Module]) -> Format:
+    """How adapters of this network, or of this class of networks, are kept.
 
     Raises:
         SettingError: for a network whose pipeline reads no adapters.
     """
-    kind = type(network)
+    kind = network if isinstance(network, type) else type(network)
     require(
         kind in FORMATS,
         got=f"adapters for a {kind.__name__}",

@@ -23,6 +23,7 @@ from palate.backbones.lora import (
     attach,
     fill_adapters,
     fold,
+    format_of,
     load_adapters,
     save_adapters,
 )
@@ -74,6 +75,9 @@ def open_policy(
     weights: Path | Mixture | None,
 ) -> Policy:
     """The network to be trained or sampled, with whatever was trained before put on it."""
+    if adapter is not None:
+        # Asked before any weight is read: some networks have no adapters.
+        format_of(kind)
     if isinstance(weights, Mixture):
         return _mixed(kind, part, weights, adapter=adapter, train=train, device=device)
     file = None if weights is None else _user_file(weights)

@@ -18,7 +18,7 @@ from typing import Literal, final
 import torch
 from packaging.requirements import Requirement
 
-from palate.backbones import Adapter, Backbone, load
+from palate.backbones import Adapter, Backbone, Personal, load, takes_adapters
 from palate.backbones.folder import Folder
 from palate.core.contrast import Denoised, mean_square
 from palate.core.files import MANIFEST, damage, load_weights
@@ -27,7 +27,13 @@ from palate.core.streams import Streams
 
 # Older releases have holes that untrusted weights or pictures can use, or miss what is called.
 FLOORS = ("torch>=2.10", "pillow>=12.3")
-_PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+# In every family's folders; those of a combined Stable Cascade last.
+_PARTS = (
+    *("unet", "transformer", "prior", "vae", "text_encoder", "text_encoder_2", "text_encoder_3"),
+    *("prior_prior", "prior_text_encoder", "decoder", "vqgan"),
+)
+# What is trained for one step where a family has no adapters.
+_PERSONAL = Personal(user_width=8, tokens=1, width=8)
 _GB = 1e9
 _PIXELS = 256
 
@@ -187,7 +193,13 @@ def _weights(model: str, files: Sequence[Path]) -> str:
 
 def _step(model: str) -> str:
     """One step in full precision: the margin starts at exactly 0, and the gradient is finite."""
-    backbone = load(model, adapter=Adapter(rank=2), train=True)
+    adapted = takes_adapters(model)
+    backbone = load(
+        model,
+        adapter=Adapter(rank=2) if adapted else None,
+        personal=None if adapted else _PERSONAL,
+        train=True,
+    )
     probe = backbone.reference_probe()
     side = min(backbone.resolution, _PIXELS)
     shape = (2, *backbone.latent_shape(side, side))
@@ -212,6 +224,11 @@ def _gain(backbone: Backbone, noisy: torch.Tensor, target: torch.Tensor) -> floa
     """The largest gain of an untrained policy, after a backward pass through it."""
     level = torch.tensor([100, 700])
     condition = backbone.embed(["a picture", ""])
+    if backbone.personal is not None:
+        whom = torch.ones(
+            2, 1, backbone.personal.user_width, device=condition.tensors["text"].device
+        )
+        condition = condition.with_user(whom)
     prediction = backbone.predict(noisy, level, condition)
     with backbone.as_reference():
         reference = backbone.predict(noisy, level, condition)
@@ -221,7 +238,7 @@ def _gain(backbone: Backbone, noisy: torch.Tensor, target: torch.Tensor) -> floa
     if not gradients or not all(bool(torch.isfinite(each).all()) for each in gradients):
         raise WeightsError(
             got="a gradient that is missing, NaN or infinite",
-            need="a finite gradient in every adapter",
+            need="a finite gradient in everything that is trained",
             fix="Use other weights; these cannot be trained in fp32.",
         )
     evidence = Denoised(prediction=prediction.detach(), target=target, reference=reference)
