@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from palate.core.problems import DataError, WeightsError
 from palate.scorers.vision import VisionModel
+from scorers.own_processor import opened, picture_marks
 from scorers.tiny_vision import FAMILIES, build
 
 ANSWERS = ("A", "B", "tie")
@@ -43,36 +44,16 @@ def content(pictures):
 
 
 def restated(folder, pictures, answers) -> dict[str, float]:
-    """The chat by the family's own processor, made to do without videos; whole answers at once."""
-    from transformers import (
-        AutoModelForImageTextToText,
-        AutoTokenizer,
-        Qwen2_5_VLProcessor,
-        Qwen2VLImageProcessorPil,
-        Qwen3VLProcessor,
-    )
-
-    base = {"qwen2_5_vl": Qwen2_5_VLProcessor, "qwen3_vl": Qwen3VLProcessor}[folder.name]
-
-    class ImageOnly(base):
-        def check_argument_for_proper_class(self, name, arg):
-            if name == "video_processor":
-                return type(None)
-            return super().check_argument_for_proper_class(name, arg)
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    processor = ImageOnly(
-        image_processor=Qwen2VLImageProcessorPil.from_pretrained(folder), tokenizer=tokenizer
-    )
-    network = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    seen = "<|vision_start|><|image_pad|><|vision_end|>"
+    """The chat by the family's own processor; whole answers at once."""
+    process, network = opened(folder)
+    seen = picture_marks(folder)
     chat = (
         "<|im_start|>system\nBe fair.<|im_end|>\n<|im_start|>user\na cat\nPicture A:\n"
         f"{seen}\nPicture B:\n{seen}\nWhich?<|im_end|>\n<|im_start|>assistant\n{BEGUN}"
     )
     chances = []
     for answer in answers:
-        made = processor(text=[chat + answer], images=pictures, return_tensors="pt")
+        made = process(chat + answer, pictures)
         with torch.no_grad():
             logs = torch.log_softmax(network(**made).logits[0].double(), dim=-1)
         ids = made.input_ids[0]
@@ -81,6 +62,39 @@ def restated(folder, pictures, answers) -> dict[str, float]:
         told = [logs[place - 1, ids[place]] for place in last]
         chances.append(float(torch.stack(told).sum().exp()))
     return {a: c / sum(chances) for a, c in zip(answers, chances, strict=True)}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_hidden_states_are_transformers_own_after_every_layer(folder, model, pictures, count):
+    shown, seen = pictures[:count], picture_marks(folder)
+    process, network = opened(folder)
+    parts = "".join(f"\nPicture:\n{seen}" for _ in shown)
+    made = process(
+        f"<|im_start|>system\nBe fair.<|im_end|>\n<|im_start|>user\na cat{parts}\nWhich?"
+        "<|im_end|>\n<|im_start|>assistant\n",
+        shown,
+    )
+    with torch.no_grad():
+        expected = network(**made, output_hidden_states=True).hidden_states
+    said = [part for image in shown for part in ("\nPicture:\n", image)]
+    assert len(expected) == model.layers + 1
+    for layer in (0, 1, model.layers, -1):
+        found = model.hidden("Be fair.", ["a cat", *said, "\nWhich?"], layer=layer)
+        torch.testing.assert_close(found.states, expected[layer][0], atol=1e-4, rtol=1e-4)
+        assert found.states.shape == (made.input_ids.shape[1], model.width)
+    # Where pictures are: from the text that leads to one to the token after its last.
+    ids = made.input_ids[0]
+    ends = [end for _, end in found.pictures]
+    assert len(ends) == count
+    assert [start for start, _ in found.pictures][1:] == ends[:-1]
+    first, lead = found.pictures[0][0], model._tokens("user\na cat\nPicture:\n")
+    assert ids[first : first + len(lead)].tolist() == lead
+    assert ids[ends[-1] :][:7].tolist() == model._tokens("\nWhich?")
+
+
+def test_what_is_too_long_to_be_read_is_refused_before_it_is_read(model, pictures):
+    with pytest.raises(DataError, match=r"\d+ tokens for .* at most 8192"):
+        model.hidden("x", ["y" * 9000, pictures[0]], layer=-1)
 
 
 def test_probabilities_are_those_of_the_familys_own_processor(folder, model, pictures):

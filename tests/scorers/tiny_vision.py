@@ -5,12 +5,17 @@ from pathlib import Path
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
+    LlavaOnevisionConfig,
+    LlavaOnevisionForConditionalGeneration,
+    LlavaOnevisionImageProcessorPil,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2Config,
     Qwen2Tokenizer,
     Qwen2VLImageProcessorPil,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    SiglipVisionConfig,
 )
 
 MARKS = (
@@ -21,8 +26,11 @@ MARKS = (
     "<|vision_end|>",
     "<|image_pad|>",
     "<|video_pad|>",
+    "<image>",
+    "<video>",
 )
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "llava_onevision")
+_GRID = [[28, 28], [28, 56], [56, 28], [56, 56]]
 
 
 def build(family: str, where: Path, *, merges: tuple[str, ...] = ()) -> Path:
@@ -38,6 +46,7 @@ def build(family: str, where: Path, *, merges: tuple[str, ...] = ()) -> Path:
         extra_special_tokens=list(MARKS[1:]),
     )
     ids = {mark: tokenizer.convert_tokens_to_ids(mark) for mark in MARKS}
+    older = {"image_token_index": ids["<image>"], "video_token_index": ids["<video>"]}
     places = {
         "image_token_id": ids["<|image_pad|>"],
         "video_token_id": ids["<|video_pad|>"],
@@ -58,17 +67,29 @@ def build(family: str, where: Path, *, merges: tuple[str, ...] = ()) -> Path:
     rope = {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10_000.0}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = {"qwen2_5_vl": _older, "qwen3_vl": _newer}[family](text, rope, places)
+        made = {
+            "qwen2_5_vl": lambda: _older(text, rope, places),
+            "qwen3_vl": lambda: _newer(text, rope, places),
+            "llava_onevision": lambda: _llava(text, older),
+        }[family]()
         for weight in made.parameters():
             # Far from zero, else every answer would be as probable as any other.
             weight.data += 0.1 * torch.randn(weight.shape)
     made.save_pretrained(where)
     tokenizer.save_pretrained(where)
-    patch = {"qwen2_5_vl": 14, "qwen3_vl": 16}[family]
-    Qwen2VLImageProcessorPil(
-        patch_size=patch, min_pixels=(2 * patch) ** 2, max_pixels=(8 * patch) ** 2
-    ).save_pretrained(where)
+    _eyes(family).save_pretrained(where)
     return where
+
+
+def _eyes(family):
+    if family == "llava_onevision":
+        return LlavaOnevisionImageProcessorPil(
+            size={"height": 28, "width": 28}, image_grid_pinpoints=_GRID
+        )
+    patch = {"qwen2_5_vl": 14, "qwen3_vl": 16}[family]
+    return Qwen2VLImageProcessorPil(
+        patch_size=patch, min_pixels=(2 * patch) ** 2, max_pixels=(8 * patch) ** 2
+    )
 
 
 def _older(text, rope, places):
@@ -107,3 +128,22 @@ def _newer(text, rope, places):
         **places,
     )
     return Qwen3VLForConditionalGeneration(config)
+
+
+def _llava(text, places):
+    vision = SiglipVisionConfig(
+        image_size=28,
+        patch_size=7,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        vision_use_head=False,
+    )
+    config = LlavaOnevisionConfig(
+        text_config=Qwen2Config(**text).to_dict(),
+        vision_config=vision.to_dict(),
+        image_grid_pinpoints=_GRID,
+        **places,
+    )
+    return LlavaOnevisionForConditionalGeneration(config)

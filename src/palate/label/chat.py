@@ -10,9 +10,10 @@ from typing import Any, Final, final
 from palate.core.problems import require
 from palate.label.asking import EMPTY, Asked, wording
 from palate.label.labeler import Pictures, Question
-from palate.label.pixels import data_url, fitted, grey_like
+from palate.label.pixels import data_url, grey_like
 from palate.label.rubric import Rubric
 from palate.label.server import Bounds
+from palate.scorers.fitted import fitted
 
 _LONGEST_ANSWER: Final = 256
 _ALTERNATIVES: Final = 20

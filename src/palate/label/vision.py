@@ -29,9 +29,10 @@ from palate.label.asking import (
 )
 from palate.label.journal import Journal
 from palate.label.labeler import Answer, Pictures, Question, Told
-from palate.label.pixels import fitted, grey_like
+from palate.label.pixels import grey_like
 from palate.label.rubric import Rubric, open_rubric
 from palate.label.talk import Talk
+from palate.scorers.fitted import fitted
 
 
 class Chooser(Protocol):
