@@ -9,15 +9,18 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import logging
+from safetensors.torch import load_file
 from torch import Tensor
 
 from palate.backbones import load
+from palate.backbones.personal import listen
 from palate.core.files import read_json
 from palate.core.streams import Streams
 from palate.objectives import OBJECTIVES, Objective
 from palate.train.log import read_rows
 from palate.train.loop import train
 from palate.train.run import Run
+from palate.train.users import USERS
 from train.conftest import WORDS
 from train.families import FAMILIES, make_family
 from train.methods import data_for, groups, run_of, smaller
@@ -28,7 +31,7 @@ JUDGES = {"d3po": "world:vividness", "spo": "steps:{}/steps", "lpo": "latent:{}/
 # Tried on every change: one method for each kind of evidence, on the families that no other test
 # of training is about. The rest only when all tests are run.
 QUICK = frozenset((method, name) for method in ("dpo", "inpo", "lpo") for name in ("sd2", "sdxl"))
-QUICK |= {("dpo", "sd3"), ("flow-dpo", "sd3")}
+QUICK |= {("dpo", "sd3"), ("flow-dpo", "sd3"), ("ppd", "sd3")}
 # Its scorer is half of a UNet.
 WITHOUT = {("lpo", "sd3")}
 
@@ -84,9 +87,19 @@ def plain(base: Path, export: Path | None = None) -> Any:
     whole = export is not None and "from_pretrained(FOLDER)" in (export / "README.md").read_text()
     pipeline = DiffusionPipeline.from_pretrained(export if whole else base)
     if export is not None and not whole:
-        pipeline.load_lora_weights(export)
+        somebody = whom(export)
+        if somebody is None:
+            pipeline.load_lora_weights(export)
+        else:
+            listen(pipeline, export).draw_for(somebody)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def whom(export: Path) -> Tensor | None:
+    """The first person an export knows, [1, tokens, width]; None where it was not made for any."""
+    file = export / USERS
+    return load_file(file)["users"][:1] if file.is_file() else None
 
 
 def answer(pipeline: Any, noisy: Tensor, level: Tensor, told: Mapping[str, Tensor]) -> Tensor:
@@ -121,6 +134,8 @@ def test_a_method_trains_and_plain_diffusers_loads_what_it_learned(
     noisy = torch.stack([Streams(8)("noisy", i).normal(shape) for i in (0, 1)])
     # In the network's own time, which plain diffusers knows too.
     level, told = torch.tensor([20.0, 700.0]), learned.embed(["a red thing", ""])
+    somebody = whom(out / "export")
+    told = told if somebody is None else told.with_user(somebody.repeat(2, 1, 1))
     found = answer(pipeline, noisy, level, told.tensors)
     torch.testing.assert_close(found, learned.predict(noisy, level, told), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found, answer(plain(model), noisy, level, told.tensors), atol=1e-5)
