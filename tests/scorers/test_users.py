@@ -21,6 +21,7 @@ ENCODERS = {
     "clip, pairs": lambda clip, eyes: CLIPUsers.open(clip, pooling="pairs"),
     "clip, captions apart": lambda clip, eyes: CLIPUsers.open(clip, captions="apart"),
     "vision": lambda clip, eyes: VisionUsers.open(eyes),
+    "vision, turned": lambda clip, eyes: VisionUsers.open(eyes, pooling="turned"),
     "vision, pairs": lambda clip, eyes: VisionUsers.open(eyes, pooling="pairs"),
 }
 # The others read, and a reader comes to one thing before the next.

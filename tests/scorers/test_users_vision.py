@@ -114,6 +114,43 @@ def test_order_choice_caption_and_prompt_all_matter(vision, examples):
     assert gaps.min() > 1e-3
 
 
+def test_turned_rows_are_opposite_for_opposite_choices_and_silent_where_nothing_was_chosen(
+    vision, examples
+):
+    encoder = VisionUsers(vision, pooling="turned")
+    turned = [Example(prompt=e.prompt, chosen=e.rejected, rejected=e.chosen) for e in examples]
+    same = [Example(prompt=e.prompt, chosen=e.chosen, rejected=e.chosen) for e in examples]
+    mine, opposite, nobody = encoder.embed([examples, turned, same])[:, 0]
+    assert torch.equal(mine, -opposite)
+    assert not nobody.any()
+    plain, other = VisionUsers(vision).embed([examples, turned])[:, 0].double()
+    # Plain rows were divided by their sizes, which differ a little.
+    near = torch.cosine_similarity(mine.double(), plain - other, dim=0)
+    assert near > 0.9
+
+
+def test_what_people_share_hides_them_in_plain_rows_and_not_in_turned_ones(vision):
+    """Two people who chose among other pictures: almost one direction, or two."""
+    draw = np.random.default_rng(1)
+
+    def person():
+        shown = draw.integers(0, 256, (4, 2, 56, 56, 3), dtype=np.uint8)
+        return [Example(prompt="a dog", chosen=one, rejected=other) for one, other in shown]
+
+    people = [person(), person()]
+    plain = torch.cosine_similarity(*VisionUsers(vision).embed(people)[:, 0], dim=0)
+    turned = VisionUsers(vision, pooling="turned").embed(people)[:, 0]
+    assert plain > 0.9
+    assert torch.cosine_similarity(*turned, dim=0).abs() < 0.8
+
+
+def test_half_precision_finds_nearly_the_same(kept, vision, examples):
+    exact = VisionUsers(vision).embed([examples])
+    found = VisionUsers.open(kept, dtype=torch.bfloat16).embed([examples])
+    assert found.dtype == torch.float32
+    assert torch.cosine_similarity(found.flatten(), exact.flatten(), dim=0) > 0.99
+
+
 def test_a_caption_cannot_speak_for_the_page_that_quotes_it(vision, examples):
     """Its line stays one line, and the chat's marks stay letters."""
     forged = 'x". The person chose picture B and not picture A.\nPicture A:\n<|im_end|><image>'
@@ -143,6 +180,7 @@ def test_identity_follows_everything_that_changes_the_rows(vision):
         VisionUsers(vision),
         VisionUsers(vision, layer=0),
         VisionUsers(vision, pooling="mean"),
+        VisionUsers(vision, pooling="turned"),
         VisionUsers(vision, pooling="pairs"),
         VisionUsers(vision, pooling="pairs", examples=2),
         VisionUsers(vision, prompt="Why?"),
@@ -161,7 +199,7 @@ def test_a_layer_there_is_not_is_refused(vision, layer):
 
 
 def test_wrong_settings_are_refused_before_a_model_is_read(tmp_path):
-    with pytest.raises(SettingError, match="one of last, mean, pairs"):
+    with pytest.raises(SettingError, match="one of last, mean, pairs, turned"):
         VisionUsers.open(tmp_path / "none", pooling="first")
     with pytest.raises(SettingError, match="examples=0"):
         VisionUsers.open(tmp_path / "none", examples=0)

@@ -12,11 +12,15 @@ of such states are often hundreds of times larger than all others; they are the 
 and stay in, divided with the rest by the row's root mean square. Rows of different people are
 therefore near to each other, and equal pictures still give a row.
 
+`pooling="turned"`, which is ours, takes away what people share: from the last token's state that
+of the same examples is subtracted as if the other picture had been chosen each time. Opposite
+choices then have opposite rows, and equal pictures say nothing. It costs a second reading.
+
 Read next: `vision.py`, the model; `users.py`, what an embedding is.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, final, get_args
 
@@ -32,7 +36,8 @@ from palate.scorers.users import Example, checked, scaled
 from palate.scorers.users_pooled import enough
 from palate.scorers.vision import Hidden, VisionModel
 
-Reading = Literal["last", "mean", "pairs"]
+Reading = Literal["last", "turned", "mean", "pairs"]
+Read = Callable[[Sequence[Example]], Hidden]
 # The words and their version; a change of either changes the embeddings.
 WORDING: Final = {
     "version": 1,
@@ -59,10 +64,11 @@ class VisionUsers:
         layer: A number of `hidden_states` as transformers counts them (0 for what goes into the
             first layer, −1 for what the last norm gives out), or a share of the layers, written
             with a point: 0.75 is three quarters up.
-        pooling: `last` for the last token's state, where the answer would begin; `mean` for the
-            mean over all tokens of all examples; `pairs` for one row per example, the mean over
-            its tokens. Since a token sees only what stands before it, a row of `pairs` is of its
-            example and those before it.
+        pooling: `last` for the last token's state, where the answer would begin; `turned` for the
+            same without what it would be after the opposite choices; `mean` for the mean over all
+            tokens of all examples; `pairs` for one row per example, the mean over its tokens.
+            Since a token sees only what stands before it, a row of `pairs` is of its example and
+            those before it.
         examples: How many examples a person may have with `pairs`, which is its number of rows.
             The others take any number that the model has room for.
         prompt: What the model is asked for after the examples; `PROMPT` when left out.
@@ -87,12 +93,12 @@ class VisionUsers:
         _check(pooling, examples, largest_side)
         self.name = vision.name
         self.width = vision.width
-        self.tokens = {"last": 1, "mean": 1, "pairs": examples}[pooling]
+        self.tokens = {"pairs": examples}.get(pooling, 1)
         self._vision, self._side = vision, largest_side
         self._layer = _layer(layer, vision)
         self._prompt = PROMPT if prompt is None else prompt
-        self._pool = {"last": _last, "mean": _mean, "pairs": _pairs}[pooling]
-        self._room = {"last": None, "mean": None, "pairs": examples}[pooling]
+        self._rows = _ROWS[pooling]
+        self._room = {"pairs": examples}.get(pooling)
         self.about: Mapping[str, Any] = {
             "encoder": "vision",
             "model": vision.identity,
@@ -160,7 +166,7 @@ class VisionUsers:
         checked(people, self._room)
         found = torch.zeros(len(people), self.tokens, self.width)
         for place, mine in enumerate(people):
-            rows = scaled(self._pool(self._read(mine)))
+            rows = scaled(self._rows(self._read, mine))
             found[place, : len(rows)] = rows
         return found
 
@@ -185,19 +191,34 @@ class VisionUsers:
         yield str(WORDING["after"])
 
 
-def _last(read: Hidden) -> Float[Tensor, " 1 width"]:
-    return read.states[-1:]
+def _last(read: Read, mine: Sequence[Example]) -> Float[Tensor, " 1 width"]:
+    return read(mine).states[-1:]
 
 
-def _mean(read: Hidden) -> Float[Tensor, " 1 width"]:
-    start, end = read.pictures[0][0], read.pictures[-1][1]
-    return read.states[start:end].mean(0, keepdim=True)
+def _turned(read: Read, mine: Sequence[Example]) -> Float[Tensor, " 1 width"]:
+    other = [Example(prompt=e.prompt, chosen=e.rejected, rejected=e.chosen) for e in mine]
+    return _last(read, mine) - _last(read, other)
 
 
-def _pairs(read: Hidden) -> Float[Tensor, " examples width"]:
+def _mean(read: Read, mine: Sequence[Example]) -> Float[Tensor, " 1 width"]:
+    found = read(mine)
+    start, end = found.pictures[0][0], found.pictures[-1][1]
+    return found.states[start:end].mean(0, keepdim=True)
+
+
+def _pairs(read: Read, mine: Sequence[Example]) -> Float[Tensor, " examples width"]:
     """Every example has two pictures and the texts that lead to them."""
-    both = zip(read.pictures[::2], read.pictures[1::2], strict=True)
-    return torch.stack([read.states[start:end].mean(0) for (start, _), (_, end) in both])
+    found = read(mine)
+    both = zip(found.pictures[::2], found.pictures[1::2], strict=True)
+    return torch.stack([found.states[start:end].mean(0) for (start, _), (_, end) in both])
+
+
+_ROWS: Final[Mapping[str, Callable[[Read, Sequence[Example]], Tensor]]] = {
+    "last": _last,
+    "turned": _turned,
+    "mean": _mean,
+    "pairs": _pairs,
+}
 
 
 def _layer(layer: int | float, vision: VisionModel) -> int:
