@@ -43,6 +43,11 @@ _UNTOLD: Settings = {
 # The size each model was made for. Checkpointing costs time for memory and changes nothing else.
 _SD15: Settings = {"pictures.resolution": 512}
 _SDXL: Settings = {"pictures.resolution": 1024, "plan.gradient_checkpointing": True}
+# The attention that pictures and words share, on both sides.
+_JOINT = [
+    *(f"attn.{name}" for name in ("add_k_proj", "add_q_proj", "add_v_proj", "to_add_out")),
+    *(f"attn.{name}" for name in ("to_k", "to_out.0", "to_q", "to_v")),
+]
 
 
 def sft_sd15() -> Settings:
@@ -475,6 +480,7 @@ def flow_dpo_sd35() -> Settings:
         "noise.levels": "logit-normal",  # code
         "adapter.rank": 32,  # code
         "adapter.alpha": 64.0,  # code
+        "adapter.targets": _JOINT,  # code, of its script without pairs
         "plan.learning_rate": 3e-4,  # code
         "plan.batch": 24,  # ours; the code draws 24 pictures per prompt
         "plan.steps": 1000,  # ours
