@@ -34,6 +34,7 @@ COMMANDS = (
     "users split",
     "users embed",
     "users identify",
+    "users evaluate",
     "world",
     "world scenes",
     "world pairs",

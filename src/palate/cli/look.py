@@ -97,13 +97,12 @@ def ask(
     """
     scorers = scorers_of(scorer)
     wanted, known = prompts_of(prompts)
-    for flag, named in (("--negative", against.negative), ("--user", persona.user)):
-        require(
-            named is None or out is not None,
-            got=f"{flag} without --out",
-            need="a folder of its own: this is not an evaluation of the run alone",
-            fix="Add for example --out runs/asked",
-        )
+    require(
+        against.negative is None or out is not None,
+        got="--negative without --out",
+        need="a folder of its own: this is not an evaluation of the run alone",
+        fix="Add for example --out runs/asked",
+    )
     folder = _evaluation_folder(out, after)
     base, result = trained(after, before)
     plan = Plan(

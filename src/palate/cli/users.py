@@ -48,6 +48,12 @@ users.command(
         """
     ),
 )
+# By name, and imported when called: it comes with torch.
+users.command(
+    "palate.cli.users_evaluate:evaluate",
+    name="evaluate",
+    help="Ask whether a model follows people, or only became better for everybody.",
+)
 
 
 @users.command(

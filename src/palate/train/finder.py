@@ -30,11 +30,14 @@ class Finder:
         personal: What the weights say of their user attention.
         folder: The folder of the weights, where the people it was trained with are kept.
         device: Where a network that makes embeddings computes.
+
+    Attributes:
+        known: The people the weights were trained with.
     """
 
     def __init__(self, personal: Personal, folder: Path, *, device: str = "cpu") -> None:
         self._personal, self._device = personal, device
-        self._known = read_users(folder)
+        self.known = read_users(folder)
         self._encoder: UserEncoder | None = None
 
     @classmethod
@@ -67,7 +70,7 @@ class Finder:
                 with.
         """
         require(bool(words.strip()), got="an empty user", need="a WHO", fix="Name somebody.")
-        is_one = words in self._known or Path(words).exists() or _place(words) is not None
+        is_one = words in self.known or Path(words).exists() or _place(words) is not None
         # A name, or a path, may look like a mixture.
         shares = {words: 1.0} if is_one else shares_of(words)
         parts = tuple(
@@ -78,7 +81,7 @@ class Finder:
 
     def _person(self, words: str) -> UserEmbedding:
         place, file = _place(words), Path(words)
-        if words in self._known:
+        if words in self.known:
             found = self._of_the_run(words)
         elif place is not None:
             folder, user = place
@@ -91,8 +94,8 @@ class Finder:
         return found
 
     def _of_the_run(self, name: str) -> UserEmbedding:
-        identity = str(self._known.about.get("identity", self._personal.about.get("identity", "")))
-        return UserEmbedding(embedding=self._known[name], user=name, identity=identity)
+        identity = str(self.known.about.get("identity", self._personal.about.get("identity", "")))
+        return UserEmbedding(embedding=self.known[name], user=name, identity=identity)
 
     @property
     def examples(self) -> int:
@@ -127,9 +130,9 @@ class Finder:
     def _named(self, words: str) -> str:
         """The name in the run that is meant."""
         try:
-            return named_user(words, self._known.names)
+            return named_user(words, self.known.names)
         except SettingError as error:
-            names = self._known.names
+            names = self.known.names
             people = f", or one of {len(names):,} people of the run: {listed(names)}"
             raise SettingError(
                 got=f"user {words!r}, which is no file, no snapshot and nobody the run knows",

@@ -1,0 +1,105 @@
+"""Does a model follow people? Asked of pairs, and of pictures where tastes are known."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from palate.core.files import write_json
+
+
+@pytest.fixture(scope="module")
+def run(palate, micro: Path, snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training of two steps on four people."""
+    out = tmp_path_factory.mktemp("runs") / "ppd"
+    answer = palate(
+        *("train", "--model", micro, "--data", snapshot, "--out", out, "--method", "ppd"),
+        *("--steps", 2, "--batch", 4, "--learning-rate", "1e-2", "--held-out", 0.3),
+        *("--tensorboard", "off", "--health.stop", "false", "--personal.width", 8, "--json"),
+    )
+    assert answer.code == 0, answer.err
+    return out
+
+
+@pytest.fixture(scope="module")
+def tastes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What three of them like."""
+    path = tmp_path_factory.mktemp("people") / "people.json"
+    told = {
+        f"pickapic/{user}": {"fidelity": 1.0, "vividness": user - 1.0, "tidiness": 0.0}
+        for user in range(3)
+    }
+    write_json(path, {"seed": 0, "strength": 1.0, "tastes": told})
+    return path
+
+
+def test_pairs_and_pictures_are_judged_for_everyone_who_is_known(
+    palate, run, snapshot, tastes, tmp_path
+):
+    words = (
+        *("users", "evaluate", run, "--data", snapshot, "--people", tastes, "--steps", 1),
+        *("--prompts", "world:held-out:2", "--out", tmp_path / "found"),
+    )
+    answer = palate(*words, "--json")
+    assert answer.code == 0, answer.err
+    facts = answer.json
+    assert facts["users"] == [f"pickapic/{user}" for user in range(4)]
+    assert facts["ordering"]["nobody"] == 0.5
+    assert facts["ordering"]["own"]["n"] == 4
+    assert facts["verdicts"]["own_over_base"]["n"] == 3
+    assert "own_over_pooled" not in facts["verdicts"]
+    assert "in the training data" in answer.err
+    kept = json.loads((tmp_path / "found" / "people.json").read_text())
+    assert kept["verdicts"] == facts["verdicts"]
+    crossed = json.loads((tmp_path / "found" / "crossed.json").read_text())
+    assert crossed["users"] == [f"pickapic/{user}" for user in range(3)]
+    assert len(crossed["base"][0]) == 2
+    again = palate(*words)
+    assert again.code == 5
+    assert "which exists" in again.err
+
+
+def test_examples_are_not_asked_about_themselves(palate, run, snapshot):
+    answer = palate("users", "evaluate", run, "--data", snapshot, "--examples", snapshot)
+    assert answer.code == 0, answer.err
+    assert "16 pairs left out: embeddings are made of them" in answer.out
+    # Of one of the four, all pairs are examples.
+    assert "pairs of 3 users" in answer.out
+    assert "with nobody's: the base" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--people", "people.json"), 2, "--people without --prompts"),
+        (("--prompts", "world:held-out:2"), 2, "--prompts without --people"),
+        (("--user-guidance", 3), 2, "--user-guidance 3.0 without --people"),
+        (("--size", 32), 2, "--size 32"),
+    ],
+)
+def test_what_would_not_be_read_is_refused(palate, run, snapshot, words, code, message):
+    answer = palate("users", "evaluate", run, "--data", snapshot, *words)
+    assert (answer.code, message in answer.err) == (code, True), answer.err
+
+
+def test_a_model_that_follows_nobody_has_nobody_to_ask_about(palate, micro, snapshot, tmp_path):
+    answer = palate("users", "evaluate", micro, "--data", snapshot)
+    assert answer.code == 2
+    assert "a whole model" in answer.err
+    assert palate("users", "evaluate", tmp_path / "none", "--data", snapshot).code == 5
+
+
+def test_the_weights_of_a_training_name_their_encoder(palate, run, snapshot, tmp_path):
+    out = tmp_path / "one.safetensors"
+    answer = palate("users", "embed", snapshot, "--user", "1", "--weights", run, "--out", out)
+    assert answer.code == 0, answer.err
+    drawn = palate("sample", "a red circle", "--weights", run, "--user", out, "--steps", 1,
+                   "--size", 32, "--out", tmp_path / "one")  # fmt: skip
+    assert drawn.code == 0, drawn.err
+    other = palate("users", "embed", snapshot, "--user", "1", "--by", "looks", "--pooling", "pairs",
+                   "--out", tmp_path / "other.safetensors")  # fmt: skip
+    assert other.code == 0, other.err
+    refused = palate("sample", "x", "--weights", run, "--user", tmp_path / "other.safetensors",
+                     "--out", tmp_path / "two")  # fmt: skip
+    assert refused.code == 4
+    assert "the encoder looks" in refused.err
