@@ -23,6 +23,7 @@ from palate.train.log import Event
 from palate.train.loop import train
 from palate.train.run import Run
 from palate.train.users import Users, check_encoder, open_user_encoder, read_users, write_users
+from scorers.tiny_vision import FAMILIES, build
 from train.people import people
 
 SMALL = {"plan.steps": 4, "plan.batch": 4, "plan.learning_rate": 1e-2, "plan.health_every": 4,
@@ -160,6 +161,28 @@ def test_other_ways_to_learn_follow_people_too(more, model, data, cache, tmp_pat
     assert all(math.isfinite(row["loss"]) for row in result.history)
     assert any(row["gradient_norm"] > 0 for row in result.history)
     assert read_users(result.export).names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_vision_model_tells_whose_taste_it_is_and_is_found_again(family, model, data, tmp_path):
+    """Of the real classes, small and random: one step, and an encoder reopened from the export."""
+    folder = build(family, tmp_path / family)
+    settings = {"users": f"vision:{folder}", "layer": 1, "pooling": "pairs", "prompt": "Whom?",
+                "examples": 2, "subsets": 2}  # fmt: skip
+    told = {f"personal.{name}": value for name, value in settings.items()}
+    result = train(small(model, data, **{"plan.steps": 1, **told}), tmp_path / "out")
+    assert result.history[0]["gradient_norm"] > 0
+    about = dict(read_users(result.export).about)
+    assert {name: about[name] for name in settings if name != "subsets"} == {
+        name: value for name, value in settings.items() if name != "subsets"
+    }
+    again = open_user_encoder(
+        about["users"], pooling=about["pooling"], layer=about["layer"], prompt=about["prompt"],
+        examples=about["examples"],
+    )  # fmt: skip
+    assert again.identity == about["identity"]
+    assert read_users(result.export).tensor.shape == (3, 2, again.width)
 
 
 def test_recomputed_activations_hear_the_same_users(model, data, cache, tmp_path):
