@@ -134,8 +134,9 @@ def test_a_reward_that_rises_with_every_share_is_said_to():
     assert all(step.low > 0 and step.confidence == 0.9 for step in found.rises.steps)
     assert found.rises.whole.low > 3
     assert (found.unit, found.rises.whole.n) == ("prompt", 24)
-    assert found.second[4].value - found.second[0].value == pytest.approx(found.rises.whole.value)
-    assert found.first[0].value > found.first[4].value
+    assert (found.second[0].value, found.first[4].value) == (0, 0)
+    assert found.second[4].value == pytest.approx(found.rises.whole.value)
+    assert found.first[0].value == pytest.approx(found.falls.whole.value)
 
 
 def test_one_step_back_is_found_among_steps_ahead():

@@ -72,9 +72,20 @@ class Crossed:
         return self.personal[np.arange(len(self.users)), np.arange(len(self.users))]
 
     def others(self, table: Array) -> Array:
-        """The mean over everybody else's pictures of what a table [u, v, p] says: [u, p]."""
-        rows = np.arange(len(self.users))
-        return (table.sum(axis=1) - table[rows, rows]) / (len(self.users) - 1)
+        """What a table [u, v, p] says of everybody else's pictures, as one value per user: [u, p].
+
+        The mean over users is that over all u ≠ v. A user is in it twice, as the judge of others'
+        pictures and as somebody whose pictures others judge, so that a user's value is not the
+        mean of their row: it is Tukey's pseudo-value, U times the mean with them minus U - 1 times
+        the mean without them. Its spread over users is what other users would change.
+        """
+        users = len(self.users)
+        off = np.where(np.eye(users, dtype=bool)[:, :, None], 0.0, table)
+        mean = off.sum(axis=(0, 1)) / (users * (users - 1))
+        if users == 2:
+            return np.stack([mean, mean])
+        both = (off.sum(axis=1) + off.sum(axis=0)) / (users - 1)
+        return mean + (both - 2 * mean) * (users - 1) / (users - 2)
 
     @property
     def without_reward(self) -> dict[str, int]:

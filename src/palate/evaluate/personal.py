@@ -6,11 +6,12 @@ one's own pictures gain is personal. So the question is not whether a user prefe
 to the base model's, but whether they do so more than with pictures drawn for somebody else.
 
 Shuffled means every other user: whose pictures user u is shown instead of their own runs over all
-v ≠ u, and the mean over v is taken within the picture. Nothing is drawn to shuffle by.
+v ≠ u. Nothing is drawn to shuffle by.
 
 The unit is the user: pictures of one user are averaged first, and the intervals say what other
-users of this kind would see on these prompts. With several trainings the unit is the user of a
-training, so that each training should have users of its own. That prompts are shared by all
+users of this kind would see on these prompts. A user stands among the judges and, shuffled, among
+those who are drawn for; both count (`Crossed.others`). With several trainings the unit is the user
+of a training, so that each training should have users of its own. That prompts are shared by all
 users, and other prompts would give other numbers, is in `two_way` only.
 
 Read next: `two_way.py`, users and prompts both as chance; `slide.py`, between two users.
@@ -23,8 +24,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from palate.core.problems import DataError, require
-from palate.core.stats import Estimate, cluster_mean, cluster_share, outcomes
+from palate.core.stats import Estimate, cluster_mean, cluster_means, outcomes
 from palate.evaluate.crossed import Crossed
+from palate.evaluate.shares import off_the_commonest, share_with
 
 Array = NDArray[np.float64]
 Estimator = Callable[[Array, Sequence[tuple[int, int]]], Estimate]
@@ -34,7 +36,7 @@ Tables = dict[str, Float[np.ndarray, "u p"]]
 def shares(found: Crossed) -> Tables:
     """For each user and picture, how often the first of two models won: 1, 0, ½ for a tie.
 
-    Where models are drawn for others, the mean over all others. What cannot be said is left out:
+    Where pictures were drawn for others, see `Crossed.others`. What cannot be said is left out:
     shuffled with a single user, nearest and farthest with two, pooled without such a model.
     """
     own, base, pooled = found.own, found.base, found.pooled
@@ -60,8 +62,9 @@ def shares(found: Crossed) -> Tables:
 def differences(found: Crossed) -> Tables:
     """The win rate over the base of one's own pictures minus that of others', -1 to 1."""
     table = shares(found)
+    # What differs by rounding only is equal: an interval must not leave 0 for that.
     return {
-        f"own_minus_{name}": table["own_over_base"] - table[f"{name}_over_base"]
+        f"own_minus_{name}": (table["own_over_base"] - table[f"{name}_over_base"]).round(12)
         for name in ("shuffled", "nearest", "farthest")
         if f"{name}_over_base" in table
     }
@@ -101,9 +104,8 @@ def verdicts(found: Crossed | Sequence[Crossed]) -> dict[str, Estimate]:
 
     Win rates `X_over_Y` lie between 0 and 1, ties half. `own_minus_shuffled` is the win rate over
     the base of pictures drawn for the user, minus that of pictures drawn for others: above 0 the
-    model follows the person. Its interval is a little wide where some embeddings are better for
-    everybody, since that also sets users apart. `X_gain` is in units of reward, and leaves out
-    broken pictures. `nearest` and `farthest` are the users whose tastes are most and least alike.
+    model follows the person. `X_gain` is in units of reward, and leaves out broken pictures.
+    `nearest` and `farthest` are the users whose tastes are most and least alike.
 
     Args:
         found: One model's rewards, or those of several trainings, each with users of its own.
@@ -113,7 +115,7 @@ def verdicts(found: Crossed | Sequence[Crossed]) -> dict[str, Estimate]:
     """
     trainings = together(found)
     return {
-        **_estimates(map(shares, trainings), cluster_share),
+        **_estimates(map(shares, trainings), _share),
         **_estimates(map(differences, trainings), cluster_mean),
         **_estimates(map(gains, trainings), cluster_mean),
     }
@@ -148,6 +150,15 @@ def _estimates(trainings: Iterable[Tables], estimate: Estimator) -> dict[str, Es
         if units:
             found[name] = estimate(np.concatenate(values), units)
     return found
+
+
+def _share(values: Array, units: Sequence[tuple[int, int]]) -> Estimate:
+    """`cluster_share`, for users whose values may lie a little outside 0 to 1; see `others`."""
+    means = cluster_means(values, units)
+    spread = float(means.var(ddof=1)) / len(means) if len(means) > 1 else np.inf
+    return share_with(
+        float(means.mean()), spread, len(means), len(values), apart=off_the_commonest(means)
+    )
 
 
 def _finite(table: Array) -> Array:

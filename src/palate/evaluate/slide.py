@@ -13,9 +13,9 @@ suffices, and there Holm's correction pays for having looked at several.
 Read next: `crossed.py`, users without anything between them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, Self, final
 
 import numpy as np
 import torch
@@ -81,6 +81,18 @@ class Slide:
             "prompts": list(self.prompts),
         } | {name: plain(table.tolist()) for name, table in tables.items()}
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Read it back, without pictures."""
+        first, second = values["names"]
+        return cls(
+            names=(first, second),
+            shares=tuple(values["shares"]),
+            prompts=tuple(values["prompts"]),
+            reward_a=np.array(values["reward_a"], dtype=np.float64),
+            reward_b=np.array(values["reward_b"], dtype=np.float64),
+        )
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,8 +121,8 @@ class Curve:
 
     Attributes:
         shares: The second user's share of each mixture [s].
-        first: The first user's mean reward at each.
-        second: The second user's.
+        first: The first user's mean reward at each, minus that of the second user's pictures.
+        second: The second user's, minus that of the first user's pictures.
         falls: How the first user's reward falls: of the reward turned round.
         rises: How the second user's rises.
         unit: What the intervals speak of: `prompt` for one pair of users, `pair` for several.
@@ -219,8 +231,8 @@ def curve(found: Slide | Sequence[Slide]) -> Curve:
     )
     return Curve(
         shares=slides[0].shares,
-        first=tuple(cluster_mean(row, clusters) for row in falling),
-        second=tuple(cluster_mean(row, clusters) for row in rising),
+        first=tuple(cluster_mean(row, clusters) for row in falling - falling[-1]),
+        second=tuple(cluster_mean(row, clusters) for row in rising - rising[0]),
         falls=monotony(-falling, clusters),
         rises=monotony(rising, clusters),
         unit=unit,

@@ -18,9 +18,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from palate.core.problems import DataError, require
-from palate.core.stats import FEWEST_APART, Estimate, share_of, tails
+from palate.core.stats import Estimate, tails
 from palate.evaluate.crossed import Crossed
 from palate.evaluate.personal import Tables, differences, shares, together
+from palate.evaluate.shares import off_the_commonest, share_with
 
 Array = NDArray[np.float64]
 Estimator = Callable[[Array, int, float], Estimate]
@@ -84,19 +85,11 @@ def _difference(table: Array, measurements: int, confidence: float) -> Estimate:
 
 
 def _share(table: Array, measurements: int, confidence: float) -> Estimate:
-    """Wilson's interval on what the table is worth in independent answers; see `cluster_share`."""
+    """Wilson's interval on what the table is worth in independent answers."""
     fewer, share = min(table.shape), float(table.mean())
     if fewer == 1:
         return _difference(table, measurements, confidence)
-    apart = min(_off_the_commonest(table.mean(axis=axis)) for axis in (0, 1))
-    trials = float(fewer)
-    if apart >= FEWEST_APART:
-        far, near = tails(fewer, confidence)
-        trials = max(trials, share * (1 - share) / variance(table) * (near / far) ** 2)
-    exact = None if apart >= FEWEST_APART else fewer
-    return share_of(share, trials, fewer, measurements, exact=exact, confidence=confidence)
-
-
-def _off_the_commonest(means: Array) -> int:
-    """How many means differ from the commonest one."""
-    return len(means) - int(np.unique(means.round(9), return_counts=True)[1].max())
+    apart = min(off_the_commonest(table.mean(axis=axis)) for axis in (0, 1))
+    return share_with(
+        share, variance(table), fewer, measurements, apart=apart, confidence=confidence
+    )
