@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from palate.core.problems import WeightsError
+from palate.core.problems import DataError, WeightsError
 from palate.scorers.latent import LatentReward
 from palate.scorers.latent_network import LOGIT_SCALE
 from palate.scorers.learned import open_scorer, save_scorer
@@ -128,3 +128,9 @@ def test_folders_it_cannot_start_from_are_refused(pipeline, tmp_path):
     (copy / "unet/config.json").write_text(json.dumps({**config, "addition_embed_type": "text"}))
     with pytest.raises(WeightsError, match="a UNet with addition_embed_type"):
         LatentReward.from_pipeline(copy)
+
+
+def test_latents_of_another_kind_of_model_are_refused(scorer):
+    """Those of Stable Diffusion 3 have sixteen channels."""
+    with pytest.raises(DataError, match=r"16 channels for a scorer made from a UNet of 4\. Need"):
+        scorer.score_steps(torch.zeros(1, 16, 16, 16), PROMPTS[:1], [400])

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from palate.core.files import load_weights, read_json
 from palate.core.hub import fetch
-from palate.core.problems import WeightsError, require
+from palate.core.problems import DataError, WeightsError, require
 from palate.scorers.latent_network import Network
 from palate.scorers.latent_text import OneText, Texts, TwoTexts
 from palate.scorers.learned import (
@@ -147,9 +147,9 @@ class LatentReward:
         """The scores of one batch, float64, with their gradient.
 
         Raises:
-            DataError: when the three differ in number, or what is seen are no latents.
+            DataError: when the three differ in number, or what is seen are no latents of its UNet.
         """
-        noisy = latents(seen, prompts, level)
+        noisy = self._fitting(latents(seen, prompts, level))
         device = self.network.logit_scale.device
         unique = list(dict.fromkeys(["", *prompts]))
         place = {prompt: row for row, prompt in enumerate(unique)}
@@ -166,10 +166,22 @@ class LatentReward:
         """The reward of each noisy latent with its prompt, at its level.
 
         Raises:
-            DataError: when the three differ in number, or what is seen are no latents.
+            DataError: when the three differ in number, or what is seen are no latents of its UNet.
         """
-        latents(seen, prompts, level)
+        self._fitting(latents(seen, prompts, level))
         return in_batches(self.judge, seen, prompts, level, self._batch)
+
+    def _fitting(self, noisy: Latents) -> Latents:
+        """Latents, once it is sure that they have the channels of the scorer's own model."""
+        channels = self.network.conv_in.in_channels
+        require(
+            noisy.shape[1] == channels,
+            got=f"latents of {noisy.shape[1]} channels for a scorer made from a UNet of {channels}",
+            need="latents of the model that the scorer was made from",
+            fix="Let a scorer of pictures judge, such as steps:FOLDER or pickscore.",
+            kind=DataError,
+        )
+        return noisy
 
     def write(self, folder: Path) -> None:
         """Write config, weights and tokenizers into a folder that exists."""
