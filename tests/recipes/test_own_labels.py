@@ -175,6 +175,7 @@ def test_a_wholly_trained_model_is_asked_against_its_base(
         ("sft", "has no β against a reference"),
         ("npo", "a model of what people reject"),
         ("d3po", "worth steps of pictures it drew"),
+        ("ppd", "a run that follows people"),
     ],
 )
 def test_runs_without_a_preference_of_their_own_are_refused(

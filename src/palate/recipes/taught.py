@@ -155,6 +155,12 @@ def _refuse_others(folder: Path, run: Run) -> None:
         need="a run on noised or inverted pictures, whose β is worth denoising errors",
         fix="Train on the pairs themselves, or label with a scorer.",
     )
+    require(
+        run.personal is None,
+        got=f"{folder}, a run that follows people, and pairs of nobody in particular",
+        need="a run whose model prefers the same for everybody",
+        fix="Name another run; `palate users evaluate` says how well it orders people's own pairs.",
+    )
     if _REJECTS in needs.settings.get("health.ignore", ()):
         raise SettingError(
             got=f"{folder}, a run of {objective.name}, a model of what people reject",
