@@ -179,6 +179,38 @@ def test_held_out_prompts_are_as_many_as_asked_in_the_mean_of_people_with_few(tm
     assert len(made.seen) == 30
 
 
+def test_a_prompt_always_stays_to_learn_from_and_one_to_judge_by(tmp_path) -> None:
+    """Users with four pairs on one prompt and a fifth on another: the fifth is to judge by."""
+    rows = [(user, f"{user}", 1.0) for user in range(8) for _ in range(4)]
+    rows += [(user, f"{user} else", 1.0) for user in range(8)]
+    made = part_people(frozen(tmp_path, rows), tmp_path / "out", unseen=0.9, held_out=0.9, seed=0)
+    assert (made.users["examples"], made.users["unseen"]) == (7, 7)
+    assert (made.pairs["examples"], made.pairs["unseen"]) == (28, 7)
+    every = part_people(tmp_path / "frozen", tmp_path / "every", unseen=0, held_out=0.9, seed=0)
+    assert every.users["train"] == 8
+    assert {row.prompt for row in read_rows(tmp_path / "out" / "unseen")} == {
+        f"{name.removeprefix('pickapic/')} else" for name in made.unseen
+    }
+
+
+def test_pictures_of_an_example_are_not_judged_by_on_another_prompt_either(tmp_path) -> None:
+    """Six pairs of pictures, each judged on two prompts: of the four examples' none comes back."""
+    store = Store(tmp_path / "store")
+    store.add(
+        compare(prompt=f"{user} {n} {word}", judge=user, source="human", agreement=1.0,
+                images=[store.put(np.full((8, 8, 3), 2 * n + k, np.uint8)) for k in (0, 1)])
+        for user in "ab" for n in range(6) for word in ("once", "again")
+    )  # fmt: skip
+    store.freeze(tmp_path / "frozen")
+    part_people(tmp_path / "frozen", tmp_path / "out", unseen=0.5, held_out=0, seed=0)
+    shown, asked = (
+        {frozenset((pair.chosen, pair.rejected)) for pair in PreferencePairs.open(tmp_path / path)}
+        for path in ("out/examples", "out/unseen")
+    )
+    assert (len(shown), len(asked)) == (4, 2)
+    assert not shown & asked
+
+
 def _by_user(pairs: list[Pair]) -> dict[str, list[Pair]]:
     found: dict[str, list[Pair]] = {}
     for pair in pairs:
