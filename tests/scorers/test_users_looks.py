@@ -7,11 +7,13 @@ import pytest
 import torch
 from PIL import Image
 from pyarrow.parquet import read_table
+from sklearn.linear_model import Ridge
 
 from palate.core.problems import DataError, SettingError
 from palate.scorers.picture_statistics import STATISTICS, statistics
 from palate.scorers.users import Example
 from palate.scorers.users_looks import LooksUsers
+from palate.world import parts
 
 GREY = (168, 168, 168)
 
@@ -88,14 +90,33 @@ def test_a_picture_says_the_same_at_twice_its_size():
     np.testing.assert_allclose(statistics(large), statistics(VIVID), atol=1e-12)
 
 
+@pytest.fixture(scope="module")
+def shipped(repository):
+    """Of 500 shipped pairs: the statistics, [500, 2, 31], and the captions and pictures."""
+    path = repository / "src/palate/recipes/shipped_pairs/pairs.parquet"
+    rows = read_table(path, columns=["caption", "jpg_0", "jpg_1"]).to_pylist()[:500]
+    pairs = [(row["caption"], opened(row["jpg_0"]), opened(row["jpg_1"])) for row in rows]
+    return np.array([[statistics(one), statistics(other)] for _, one, other in pairs]), pairs
+
+
 @pytest.mark.slow
-def test_spreads_are_those_of_the_shipped_pairs(repository):
+def test_spreads_are_those_of_the_shipped_pairs(shipped):
     """To the two digits that are written down."""
-    shipped = repository / "src/palate/recipes/shipped_pairs/pairs.parquet"
-    rows = read_table(shipped, columns=["jpg_0", "jpg_1"]).to_pylist()[:500]
-    seen = [[statistics(opened(row[side])) for side in ("jpg_0", "jpg_1")] for row in rows]
-    found = np.sqrt(np.square(np.diff(seen, axis=1)).mean((0, 1)))
+    found = np.sqrt(np.square(np.diff(shipped[0], axis=1)).mean((0, 1)))
     np.testing.assert_allclose(found, list(STATISTICS.values()), rtol=0.05)
+
+
+@pytest.mark.slow
+def test_differences_tell_the_small_worlds_true_differences(shipped):
+    """A linear map fitted on 300 pairs, asked about the other 200, of what rows are made of."""
+    seen, pairs = shipped
+    names = ("vividness", "tidiness", "composition")
+    measured = [[parts(picture, caption) for picture in both] for caption, *both in pairs]
+    true = np.array([[one[name] - other[name] for name in names] for one, other in measured])
+    squashed = np.tanh((seen[:, 0] - seen[:, 1]) / np.array(list(STATISTICS.values())))
+    told = Ridge(1.0).fit(squashed[:300], true[:300]).predict(squashed[300:])
+    for column in range(3):
+        assert np.corrcoef(told[:, column], true[300:, column])[0, 1] > 0.8
 
 
 def test_one_example_gives_the_squashed_difference_divided_by_its_size():
