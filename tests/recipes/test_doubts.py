@@ -147,11 +147,18 @@ def test_a_folder_that_is_no_finished_run_is_refused(place, tmp_path):
         run_evidence(tmp_path, place / "snapshot")
 
 
-def test_a_run_without_implicit_margins_is_refused(place, tmp_path):
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"objective.name": "sft"}, "a run of sft, which has no beta"),
+        ({"adapter": None, "personal.users": "looks"}, "a run that follows people"),
+    ],
+)
+def test_a_run_without_implicit_margins_is_refused(place, tmp_path, changed, message):
     shutil.copytree(place / "run", tmp_path / "run")
-    settings = small_run(place / "model", place / "snapshot").with_values({"objective.name": "sft"})
+    settings = small_run(place / "model", place / "snapshot").with_values(changed)
     (tmp_path / "run" / "run.yaml").write_text(settings.to_yaml())
-    with pytest.raises(SettingError, match="a run of sft, which has no beta"):
+    with pytest.raises(SettingError, match=message):
         run_evidence(tmp_path / "run", place / "snapshot")
 
 

@@ -253,6 +253,13 @@ def settings_of(run: Path) -> Run:
         fix="Train one with dpo or adaptive-dpo on these pairs.",
         kind=SettingError,
     )
+    require(
+        settings.personal is None,
+        got=f"{run}, a run that follows people, for which nobody's label is a minority's",
+        need="a run that learned one preference of everybody's",
+        fix="Train one with dpo or adaptive-dpo on these pairs.",
+        kind=SettingError,
+    )
     return settings
 
 
