@@ -150,6 +150,9 @@ def test_the_order_of_rows_changes_nothing_and_the_seed_does(parted, tmp_path) -
     assert (again.unseen, again.prompts["held-out"]) == (made.unseen, made.prompts["held-out"])
     third = part_people(other, tmp_path / "third", unseen=0.25, held_out=0.25, seed=1)
     assert third.unseen != made.unseen
+    one, other = (PreferencePairs.open(tmp_path / name / "held-out") for name in ("again", "third"))
+    both = set(made.seen) & set(third.seen) - {"pickapic/8"}
+    assert any(prompts(list(one), user) != prompts(list(other), user) for user in both)
 
 
 def test_examples_of_an_unseen_user_are_what_training_would_draw_of_them(parted) -> None:
