@@ -1,11 +1,11 @@
 """Does a model follow people? Asked of pairs, and of pictures where tastes are known."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from palate.core.files import write_json
+from palate.evaluate.following import Following
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +43,20 @@ def test_pairs_and_pictures_are_judged_for_everyone_who_is_known(
     answer = palate(*words, "--json")
     assert answer.code == 0, answer.err
     facts = answer.json
-    assert facts["users"] == [f"pickapic/{user}" for user in range(4)]
     assert facts["ordering"]["nobody"] == 0.5
-    assert facts["ordering"]["own"]["n"] == 4
-    assert facts["verdicts"]["own_over_base"]["n"] == 3
-    assert "own_over_pooled" not in facts["verdicts"]
+    assert facts["ordering"]["own"]["n"] == facts["facts"]["users"] == 4
+    assert facts["verdicts"]["seen"]["own_over_base"]["n"] == 3
+    assert "own_over_pooled" not in facts["verdicts"]["seen"]
+    assert facts["facts"]["pairs in the training data"] == facts["facts"]["pairs asked about"] > 0
     assert "in the training data" in answer.err
-    kept = json.loads((tmp_path / "found" / "people.json").read_text())
-    assert kept["verdicts"] == facts["verdicts"]
-    crossed = json.loads((tmp_path / "found" / "crossed.json").read_text())
-    assert crossed["users"] == [f"pickapic/{user}" for user in range(3)]
-    assert len(crossed["base"][0]) == 2
+    kept = Following.load(tmp_path / "found")
+    assert kept.groups["seen"][0].users == tuple(f"pickapic/{user}" for user in range(3))
+    assert [each.names for each in kept.slides] == [("pickapic/0", "pickapic/2")]
+    assert (
+        kept.verdicts["seen"]["own_over_base"].asdict()
+        == facts["verdicts"]["seen"]["own_over_base"]
+    )
+    assert (tmp_path / "found" / "report.html").is_file()
     again = palate(*words)
     assert again.code == 5
     assert "which exists" in again.err
@@ -62,10 +65,8 @@ def test_pairs_and_pictures_are_judged_for_everyone_who_is_known(
 def test_examples_are_not_asked_about_themselves(palate, run, snapshot):
     answer = palate("users", "evaluate", run, "--data", snapshot, "--examples", snapshot)
     assert answer.code == 0, answer.err
-    assert "16 pairs left out: embeddings are made of them" in answer.out
     # Of one of the four, all pairs are examples.
-    assert "pairs of 3 users" in answer.out
-    assert "with nobody's: the base" in answer.out
+    assert "ordered with nobody's: 50 % (exactly, n = 3 users)" in answer.out
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,7 @@ def test_examples_are_not_asked_about_themselves(palate, run, snapshot):
         (("--prompts", "world:held-out:2"), 2, "--prompts without --people"),
         (("--user-guidance", 3), 2, "--user-guidance 3.0 without --people"),
         (("--size", 32), 2, "--size 32"),
+        (("--slides", -1), 2, "--slides -1"),
     ],
 )
 def test_what_would_not_be_read_is_refused(palate, run, snapshot, words, code, message):
