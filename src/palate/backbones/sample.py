@@ -42,7 +42,7 @@ _FLOW_SOLVERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             "use_beta_sigmas": False,
         },
     ),
-    "euler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "euler": ("FlowMatchEulerDiscreteScheduler", {"stochastic_sampling": False}),
 }
 FLOW_SCHEDULERS: tuple[str, ...] = (*_FLOW_SOLVERS, "saved")
 _FLOW_CLASSES = ("FlowMatchEulerDiscreteScheduler",)
@@ -206,8 +206,23 @@ def require_solver(config: Mapping[str, object], scheduler: str) -> None:
     )
 
 
+def usual(config: Mapping[str, object]) -> str:
+    """The sampler that draws well in few steps, on this noise path."""
+    return "saved" if config["_class_name"] in _CASCADE_CLASSES else "dpm++"
+
+
 def deterministic(config: Mapping[str, object]) -> str:
-    """The sampler that draws no noise and makes one evaluation a step, on this noise path."""
+    """The sampler that draws no noise and makes one evaluation a step, on this noise path.
+
+    Raises:
+        SettingError: where there is none.
+    """
+    require(
+        config["_class_name"] not in _CASCADE_CLASSES,
+        got="a Stable Cascade, whose own sampler draws noise in every step",
+        need="a model that can be drawn from without noise, along ways that are followed again",
+        fix="Use another method, or a model of another family.",
+    )
     return "euler" if _is_flow(config) else "ddim"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from palate.backbones.backbone import Backbone, Condition
-from palate.backbones.sample import Sampler, sample, starting_noise
+from palate.backbones.sample import Sampler, sample, starting_noise, usual
 from palate.backbones.steps import Grid
 from palate.core.files import digest_json
 from palate.core.problems import DataError, require
@@ -35,7 +35,7 @@ from palate.train.sources import RolloutSettings
 from palate.train.taken import Retraced
 
 # How the reference draws for the health checks.
-_SOLVER, _EVALUATIONS, _AT_ONCE = "dpm++", 10, 16
+_EVALUATIONS, _AT_ONCE = 10, 16
 
 
 def check_rollout(run: Run, rollout: RolloutSettings) -> None:
@@ -171,7 +171,11 @@ def ask_reference(run: Run, studio: Studio, tell: Tell) -> Asked:
     tell(Event(kind="open", text=f"Drawing {2 * len(prompts)} pictures for the health checks."))
     shown = [text for text in prompts for _ in range(2)]
     names = [("health", text, i % 2) for i, text in enumerate(shown)]
-    sampler = Sampler(steps=_EVALUATIONS, guidance=studio.pen.settings.guidance, scheduler=_SOLVER)
+    sampler = Sampler(
+        steps=_EVALUATIONS,
+        guidance=studio.pen.settings.guidance,
+        scheduler=usual(backbone.scheduler_config),
+    )
     noise = starting_noise(backbone, names, run.seed, (side, side))
     at_once = studio.pen.settings.at_once or _AT_ONCE
     with backbone.as_reference():
