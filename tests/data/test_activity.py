@@ -23,13 +23,13 @@ def users(counts: dict[str, int], different: dict[str, int] | None = None) -> Ev
 
 
 def test_a_heavy_tail_shows_in_the_median_and_in_the_busiest_hundredth() -> None:
-    """Two users of 200 have 100 pairs each, the others one: 398 pairs, and the median is one."""
-    counts = {"first": 100, "second": 100} | {f"user {n}": 1 for n in range(198)}
+    """Two users of 150 have 100 pairs each, the others one: 348 pairs, and the median is one."""
+    counts = {"first": 100, "second": 100} | {f"user {n}": 1 for n in range(148)}
     found = activity(users(counts))
     assert found is not None
-    assert (found.users, found.pairs, found.median, found.busiest) == (200, 398, 1.0, "first")
-    assert (found.top_users, found.top_share) == (2, 200 / 398)
-    assert (found.busiest_share, found.enough, found.alone) == (100 / 398, 2, 198)
+    assert (found.users, found.pairs, found.median, found.busiest) == (150, 348, 1.0, "first")
+    assert (found.top_users, found.top_share) == (2, 200 / 348)
+    assert (found.busiest_share, found.enough, found.alone) == (100 / 348, 2, 148)
 
 
 def test_pairs_of_the_same_pictures_are_not_enough_to_know_somebody_by() -> None:

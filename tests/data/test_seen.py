@@ -186,7 +186,7 @@ def test_a_prompt_always_stays_to_learn_from_and_one_to_judge_by(tmp_path) -> No
     """Users with four pairs on one prompt and a fifth on another: the fifth is to judge by."""
     rows = [(user, f"{user}", 1.0) for user in range(8) for _ in range(4)]
     rows += [(user, f"{user} else", 1.0) for user in range(8)]
-    made = part_people(frozen(tmp_path, rows), tmp_path / "out", unseen=0.9, held_out=0.9, seed=0)
+    made = part_people(frozen(tmp_path, rows), tmp_path / "out", unseen=0.99, held_out=0.9, seed=0)
     assert (made.users["examples"], made.users["unseen"]) == (7, 7)
     assert (made.pairs["examples"], made.pairs["unseen"]) == (28, 7)
     every = part_people(tmp_path / "frozen", tmp_path / "every", unseen=0, held_out=0.9, seed=0)
