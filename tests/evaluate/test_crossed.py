@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluate.planted_users import tastes
+from evaluate.planted_users import planted_slide, tastes
 from evaluate.tastes import GREEN, RED, Opposite
 from palate.backbones import Backbone, Personal, load
 from palate.backbones.listening import Listening
@@ -15,7 +15,7 @@ from palate.backbones.sample import Sampler, sample, starting_noise
 from palate.core.problems import DataError, SettingError
 from palate.core.streams import Streams
 from palate.evaluate.crossed import draw_crossed, rewards
-from palate.evaluate.slide import Slide, curve, monotony, slide
+from palate.evaluate.slide import curve, monotony, slide
 from palate.world.scenes import prompts
 
 SETTINGS = Personal(user_width=6, tokens=2, width=5)
@@ -112,20 +112,6 @@ def test_the_ends_of_a_slide_are_the_two_users(personal):
     middle = drawn(Listening(personal, 0.5 * USERS["ann"] + 0.5 * USERS["ben"]))
     np.testing.assert_allclose(found.reward_a[1], RED.score(middle, ASKED), atol=0.05)
     assert curve(found).rises.course == "open"
-
-
-def planted_slide(heights: list[float], pictures: int = 24, luck: float = 0.5) -> Slide:
-    """User b's reward is on average as high as told at each share, a's as low."""
-    chance = Streams(len(heights))("slide", pictures).numpy()
-    shape = (len(heights), pictures)
-    told = np.array(heights)[:, None] + chance.normal(size=pictures)
-    return Slide(
-        names=("a", "b"),
-        shares=tuple(np.linspace(0, 1, len(heights)).tolist()),
-        prompts=tuple(f"prompt {number}" for number in range(pictures)),
-        reward_a=-told + luck * chance.normal(size=shape),
-        reward_b=told + luck * chance.normal(size=shape),
-    )
 
 
 def test_a_reward_that_rises_with_every_share_is_said_to():

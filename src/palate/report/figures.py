@@ -20,8 +20,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from palate.core.files import write_atomic
 from palate.core.problems import require
+from palate.core.stats import Estimate
 from palate.evaluate.measurements import Exhibit, png
 from palate.evaluate.result import Evaluation
+from palate.evaluate.slide import Curve
 from palate.report.words import plain
 
 # Placeholders nobody would pick, each replaced by a variable of the page's style sheet.
@@ -147,6 +149,56 @@ def drift_curve(health: Rows, limits: Mapping[str, float]) -> str | None:
     return _svg(figure, "drift")
 
 
+def course_curve(curve: Curve) -> str:
+    """What each of two users gains along the way from one to the other, with intervals."""
+    figure, axes = _panel("share of the second user")
+    axes.axhline(0, color=INK, linewidth=1, linestyle=(0, (2, 3)))
+    marks = ((curve.first, BEFORE, "s"), (curve.second, AFTER, "o"))
+    for estimates, colour, mark in marks:
+        value, down, up = _ends(estimates)
+        axes.fill_between(curve.shares, value - down, value + up, color=colour, alpha=0.18, lw=0)
+        axes.plot(curve.shares, value, color=colour, linewidth=2.2, marker=mark, markersize=4.5)
+    axes.set_xticks(curve.shares, [f"{100 * share:g} %" for share in curve.shares])
+    return _svg(figure, "course")
+
+
+def tradeoff_curve(curve: Curve) -> str:
+    """One user's gain against the other's, each point a share of the second user."""
+    figure, axes = _panel("first user's gain")
+    first, left, right = _ends(curve.first)
+    second, down, up = _ends(curve.second)
+    ends = {"xerr": np.array([left, right]), "yerr": np.array([down, up])}
+    axes.errorbar(
+        first,
+        second,
+        **ends,
+        color=AFTER,
+        ecolor=GRID,
+        marker="o",
+        markersize=4.5,
+        linewidth=2.2,
+        elinewidth=1.2,
+        capsize=0,
+    )
+    for share, x, y in zip(curve.shares, first, second, strict=True):
+        spot = {"xytext": (6, 5), "textcoords": "offset points"}
+        axes.annotate(f"{100 * share:g} %", (x, y), color=INK, fontsize=9, **spot)
+    axes.margins(0.12)
+    axes.set_ylabel("second user's gain", color=INK, fontsize=9.5, loc="top")
+    return _svg(figure, "tradeoff")
+
+
+def _ends(estimates: Sequence[Estimate]) -> tuple[NDArray[np.float64], ...]:
+    """Values, and how far the ends lie below and above; nothing where there is no interval."""
+    rows = [
+        (each.value, each.value - each.low, each.high - each.value)
+        if each.bounded
+        else (each.value, 0.0, 0.0)
+        for each in estimates
+    ]
+    return tuple(np.array(rows, dtype=np.float64).T)
+
+
 def data_uri(picture: NDArray[np.uint8], *, most: int = 512) -> str:
     """A picture as a data URI: small ones exactly, as PNG; larger ones shrunk, as WebP."""
     height, width = picture.shape[:2]
@@ -222,7 +274,7 @@ def _fitted(text: str, width: int, font: Any) -> list[str]:
     return wrap(text, letters, max_lines=2, placeholder=" …") if text else []
 
 
-def _panel() -> tuple[Any, Any]:
+def _panel(along: str = "step") -> tuple[Any, Any]:
     """One small empty panel, without the frame matplotlib would draw."""
     # Imported here: a report without curves, and everything else, starts without matplotlib.
     from matplotlib.figure import Figure
@@ -235,7 +287,7 @@ def _panel() -> tuple[Any, Any]:
     axes.tick_params(colors=INK, length=0, labelsize=9.5)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlabel("step", color=INK, fontsize=9.5, loc="right")
+    axes.set_xlabel(along, color=INK, fontsize=9.5, loc="right")
     return figure, axes
 
 

@@ -54,7 +54,7 @@ def render(
         headline=headline,
         outcome=claims.outcome(rate),
         primary=claims.named(evaluation.primary.scorer),
-        rate=_bar(rate),
+        rate=bar(rate),
         standing=evaluation.standing,
         standing_sentence=claims.standing(evaluation),
         tiles=_tiles(evaluation, health, record, winner_drift),
@@ -69,7 +69,7 @@ def render(
         curves=_curves(history, health),
         health=claims.health_sentence(health, record),
         health_status=str(health[-1].get("status", "unknown")) if health else "unknown",
-        drift_curve=_safe(figures.drift_curve(health, _limits(record))),
+        drift_curve=safe(figures.drift_curve(health, _limits(record))),
         run=_settings(record),
         facts=_facts(evaluation, record),
         commands=_commands(evaluation, record),
@@ -93,12 +93,13 @@ def environment() -> Environment:
     return made
 
 
-def _safe(svg: str | None) -> Markup | None:
+def safe(svg: str | None) -> Markup | None:
+    """One of our own figures, which a page shows as it is."""
     # Only our own figures are marked safe: they hold numbers and our words, never a stranger's.
     return None if svg is None else Markup(svg)
 
 
-def _bar(rate: Estimate) -> dict[str, str]:
+def bar(rate: Estimate) -> dict[str, str]:
     """A win rate as text and as places in percent along a track from 0 to 100 %."""
     return {
         "value": percent(rate.value),
@@ -194,7 +195,7 @@ def _opinion(opinion: Opinion) -> dict[str, Any]:
         "primary": opinion.primary,
         "made_labels": opinion.made_labels,
         "unscored": opinion.unscored,
-        "rate": _bar(opinion.win_rate),
+        "rate": bar(opinion.win_rate),
         "ties": percent(opinion.ties),
         "scores": f"{before} → {after}",
         "difference": value,
@@ -246,7 +247,7 @@ def _curves(history: Rows, health: Rows) -> list[dict[str, Any]]:
         ),
     ]
     return [
-        {"svg": _safe(svg), "title": title, "caption": caption}
+        {"svg": safe(svg), "title": title, "caption": caption}
         for svg, title, caption in found
         if svg is not None
     ]
