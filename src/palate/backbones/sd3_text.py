@@ -98,7 +98,9 @@ class ThreeTexts:
         first = _short(parts, "text_encoder", "tokenizer", device)
         second = _short(parts, "text_encoder_2", "tokenizer_2", device)
         long = _long(parts, device)
-        one, two = first.network.config, second.network.config
+        # Their annotations allow configurations without a projection; these have one.
+        one: Any = first.network.config
+        two: Any = second.network.config
         text, pooled = (
             one.hidden_size + two.hidden_size,
             one.projection_dim + two.projection_dim,
