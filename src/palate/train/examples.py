@@ -58,21 +58,7 @@ def open_book(
         for user, own in everybody.pairs.items()
         if user in learned or not settings.learned
     }
-    alone = {
-        pair.id
-        for user, own in learned.items()
-        for pair in own
-        if not away_from(choices[user], pair)
-    }
-    people = sorted(u for u, own in learned.items() if any(p.id not in alone for p in own))
-    require(
-        len(people) >= FEWEST,
-        got=f"{len(people)} of {len(everybody.facts)} people with a training pair and an example",
-        need="two people or more, each with two pairs or more to be told apart by",
-        fix="`palate users list` counts everybody's; one person's pairs are trained without the "
-        "group personal.",
-        kind=DataError,
-    )
+    people, alone = _told_apart(learned, choices)
     encoder = open_user_encoder(
         settings.users,
         pooling=settings.pooling,
@@ -82,25 +68,50 @@ def open_book(
         device=device,
         people=people,
     )
-    rack = Rack(cache / ROOM, _factors(encoder, device))
-    read, digest = _embedded(encoder, choices, pairs, rack, tell)
+    read, digest = _embedded(encoder, choices, pairs, cache, device, tell)
     return Book(
         settings=settings,
         seed=run.seed,
         form=(encoder.tokens, encoder.width),
         about=about_of(settings, encoder),
         choices=choices,
-        people=tuple(people),
+        people=people,
         read=read,
         digest=digest,
         left_out={
-            "pairs with no other one of the same person": len(alone),
+            "pairs with no other one of the same person": alone,
             "contradictory pairs": everybody.contradictory,
             "judgements of machines": everybody.machines,
             "judgements without a name": everybody.nameless,
         },
         dropout=settings.dropout,
     )
+
+
+def _told_apart(
+    learned: Mapping[str, Sequence[Pair]], choices: Mapping[str, Sequence[Choice]]
+) -> tuple[tuple[str, ...], int]:
+    """Who can be learned from, sorted, and how many pairs have no example but themselves.
+
+    Raises:
+        DataError: when there are not two people to tell apart.
+    """
+    alone = {
+        pair.id
+        for user, own in learned.items()
+        for pair in own
+        if not away_from(choices[user], pair)
+    }
+    people = sorted(user for user, own in learned.items() if any(p.id not in alone for p in own))
+    require(
+        len(people) >= FEWEST,
+        got=f"{len(people)} of {len(learned)} people with a training pair and an example",
+        need="two people or more, each with two pairs or more to be told apart by",
+        fix="`palate users list` counts everybody's; one person's pairs are trained without the "
+        "group personal.",
+        kind=DataError,
+    )
+    return tuple(people), len(alone)
 
 
 def about_of(settings: PersonalSettings, encoder: UserEncoder) -> dict[str, Any]:
@@ -144,7 +155,8 @@ def _embedded(
     encoder: UserEncoder,
     choices: Mapping[str, Sequence[Choice]],
     pairs: PreferencePairs,
-    rack: Rack,
+    cache: Path,
+    device: str,
     tell: Tell,
 ) -> tuple[Read, str]:
     """How to read the embedding of each choice, made where it was not kept, and their digest."""
@@ -152,10 +164,11 @@ def _embedded(
         # Bound to a name of its own: what is read later must not hold on to anything large.
         known = encoder.known
         return (lambda user, _choice: known([user])[0]), encoder.identity
+    rack = Rack(cache / ROOM, _factors(encoder, device))
     wanted = {name_of(choice): choice for own in choices.values() for choice in own}
 
     def make(part: Sequence[Choice]) -> dict[str, Tensor]:
-        people = [[_example(pairs, pair) for pair in choice] for choice in part]
+        people = [[example_of(pairs, pair) for pair in choice] for choice in part]
         return {_ROW: encoder.embed(people)}
 
     fill_rack(rack, wanted, tell, ROOM, make)
@@ -179,7 +192,8 @@ def name_of(choice: Choice) -> str:
     return digest_json([[pair.prompt, pair.chosen, pair.rejected] for pair in choice])
 
 
-def _example(pairs: PreferencePairs, pair: Pair) -> Example:
+def example_of(pairs: PreferencePairs, pair: Pair) -> Example:
+    """A pair with its pictures, as encoders are shown it."""
     chosen, rejected = pairs.images([pair.chosen, pair.rejected])
     return Example(prompt=pair.prompt, chosen=chosen, rejected=rejected)
 
