@@ -143,6 +143,7 @@ def test_three_prompts_that_agree_show_nothing():
     assert monotony(sure, ["p", "q", "r", "s", "t"]).course == "rises"
 
 
+@pytest.mark.slow
 def test_a_flat_reward_is_seldom_said_to_fall():
     """Four steps of nothing in 40 worlds: the error is held at 5 % for all steps together."""
     wrong = 0

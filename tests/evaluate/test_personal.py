@@ -210,6 +210,7 @@ def test_intervals_of_shuffled_know_that_others_are_the_same_for_everybody():
     assert verdicts(worlds[0])["shuffled_over_base"] == replace(both[0], n=16)
 
 
+@pytest.mark.slow
 def test_with_other_prompts_in_mind_the_interval_by_user_is_too_narrow():
     """Prompts differ in how much better they got; each world has prompts and users of its own.
 

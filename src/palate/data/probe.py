@@ -8,13 +8,13 @@ from jaxtyping import Float, Int
 
 
 def chances(
-    learned: Float[np.ndarray, "n d"],
+    learned: Float[np.ndarray, " n d"],
     whose: Int[np.ndarray, " n"],
-    asked: Float[np.ndarray, "m d"],
+    asked: Float[np.ndarray, " m d"],
     *,
     looseness: float,
     steps: int = 2000,
-) -> Float[np.ndarray, "m classes"]:
+) -> Float[np.ndarray, " m classes"]:
     """How likely each asked row is everybody's, by a regression on rows whose owner is known.
 
     Features are standardised by the learned rows; one that never varies is left out of account.

@@ -49,9 +49,9 @@ class Crossed:
 
     users: tuple[str, ...]
     prompts: tuple[str, ...]
-    personal: Float[np.ndarray, "u v p"]
-    base: Float[np.ndarray, "u p"]
-    pooled: Float[np.ndarray, "u p"] | None = None
+    personal: Float[np.ndarray, " u v p"]
+    base: Float[np.ndarray, " u p"]
+    pooled: Float[np.ndarray, " u p"] | None = None
 
     def __post_init__(self) -> None:
         users, pictures = len(self.users), len(self.prompts)
@@ -148,7 +148,7 @@ class Crossed:
 
 def draw_crossed(
     backbone: Backbone,
-    embeddings: Mapping[str, Float[Tensor, "tokens width"]],
+    embeddings: Mapping[str, Float[Tensor, " tokens width"]],
     tastes: Mapping[str, Scorer],
     prompts: Sequence[str],
     *,

@@ -77,8 +77,8 @@ class Identified:
 
 
 def identify(
-    first: Float[Tensor, "u tokens width"],
-    second: Float[Tensor, "u tokens width"],
+    first: Float[Tensor, " u tokens width"],
+    second: Float[Tensor, " u tokens width"],
     *,
     at: Sequence[int] = AT,
     order: bool = False,
@@ -114,8 +114,8 @@ def identify(
 
 
 def probe(
-    learned: Float[Tensor, "u s tokens width"],
-    held_out: Float[Tensor, "u r tokens width"],
+    learned: Float[Tensor, " u s tokens width"],
+    held_out: Float[Tensor, " u r tokens width"],
     *,
     at: Sequence[int] = AT,
     order: bool = False,
@@ -177,7 +177,7 @@ def _identified(
     )
 
 
-def _rows(embeddings: Float[Tensor, "n tokens width"], *, order: bool) -> Array:
+def _rows(embeddings: Float[Tensor, " n tokens width"], *, order: bool) -> Array:
     """One row of numbers per embedding; a token of zeros is absent and counts for nothing."""
     require(
         bool(torch.isfinite(embeddings).all()),

@@ -40,7 +40,7 @@ from palate.train.groups import NoiseSettings, Pictures
 from palate.train.noise import Fixed
 
 Array = NDArray[np.float64]
-Embedding = Callable[[Pair], Float[Tensor, "tokens width"]]
+Embedding = Callable[[Pair], Float[Tensor, " tokens width"]]
 Told = Callable[[int, int], None]
 DRAWS: Final = 8
 OTHERS: Final = 2
@@ -120,7 +120,7 @@ class Margins:
         self,
         backbone: Backbone,
         pairs: Sequence[Pair],
-        users: Sequence[Float[Tensor, "tokens width"]] | None = None,
+        users: Sequence[Float[Tensor, " tokens width"]] | None = None,
     ) -> Float[np.ndarray, " n"]:
         """The mean margin of each pair with the user it is asked for; None asks without users."""
         means = [

@@ -30,7 +30,7 @@ from palate.evaluate.shares import off_the_commonest, share_with
 
 Array = NDArray[np.float64]
 Estimator = Callable[[Array, Sequence[tuple[int, int]]], Estimate]
-Tables = dict[str, Float[np.ndarray, "u p"]]
+Tables = dict[str, Float[np.ndarray, " u p"]]
 
 
 def shares(found: Crossed) -> Tables:

@@ -55,9 +55,9 @@ class Slide:
     names: tuple[str, str]
     shares: tuple[float, ...]
     prompts: tuple[str, ...]
-    reward_a: Float[np.ndarray, "s p"]
-    reward_b: Float[np.ndarray, "s p"]
-    pictures: UInt8[np.ndarray, "s shown h w 3"] | None = None
+    reward_a: Float[np.ndarray, " s p"]
+    reward_b: Float[np.ndarray, " s p"]
+    pictures: UInt8[np.ndarray, " s shown h w 3"] | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.shares), len(self.prompts))
@@ -140,8 +140,8 @@ class Curve:
 
 def slide(
     backbone: Backbone,
-    a: Float[Tensor, "tokens width"],
-    b: Float[Tensor, "tokens width"],
+    a: Float[Tensor, " tokens width"],
+    b: Float[Tensor, " tokens width"],
     shares: Sequence[float],
     tastes: tuple[Scorer, Scorer],
     prompts: Sequence[str],
@@ -240,7 +240,7 @@ def curve(found: Slide | Sequence[Slide]) -> Curve:
     )
 
 
-def monotony(rewards: Float[np.ndarray, "s p"], clusters: Sequence[Any]) -> Monotony:
+def monotony(rewards: Float[np.ndarray, " s p"], clusters: Sequence[Any]) -> Monotony:
     """Whether rewards rise from each row to the next, judged by paired differences.
 
     Args:
@@ -258,7 +258,7 @@ def monotony(rewards: Float[np.ndarray, "s p"], clusters: Sequence[Any]) -> Mono
 
 
 def _course(
-    rises: Float[np.ndarray, "k p"], steps: Sequence[Estimate], clusters: Sequence[Any]
+    rises: Float[np.ndarray, " k p"], steps: Sequence[Estimate], clusters: Sequence[Any]
 ) -> Course:
     """The verdict; open where even a sign test could not tell, however alike the differences."""
     if _can_tell(steps[0].n, 1) and all(step.low > 0 for step in steps):

@@ -57,7 +57,7 @@ def two_way(found: Crossed | Sequence[Crossed], *, confidence: float = 0.95) -> 
     return each(shares, _share) | each(differences, _difference)
 
 
-def variance(table: Float[np.ndarray, "u p"]) -> float:
+def variance(table: Float[np.ndarray, " u p"]) -> float:
     """The variance of the overall mean when rows and columns are both drawn anew."""
     users, prompts = table.shape
     rows, columns = table.mean(axis=1), table.mean(axis=0)

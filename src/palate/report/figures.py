@@ -173,7 +173,7 @@ def tradeoff_curve(curve: Curve) -> str:
         second,
         **ends,
         color=AFTER,
-        ecolor=GRID,
+        ecolor=INK,
         marker="o",
         markersize=4.5,
         linewidth=2.2,
