@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from backbones import keyed_effnet, tiny_cascade
 from palate.backbones.effnet import FILE
@@ -42,6 +44,18 @@ def test_a_run_says_what_it_was_trained_from_and_exports_all_it_takes_to_go_on(t
     assert {"prior", "text_encoder", "vae", "stage b decoder"} <= set(digests)
     assert (trained / "export/prior_prior/config.json").is_file()
     assert (trained / "export" / FILE).is_file()
+
+
+def test_what_the_card_says_opens_stage_c_in_plain_diffusers(trained):
+    """Run as written: diffusers cannot open the folder as a whole."""
+    text = (trained / "export/README.md").read_text()
+    code = text.split("```python")[1].split("```")[0]
+    names = {"FOLDER": str(trained / "export")}
+    exec(code, names)
+    pipeline = names["pipeline"]
+    learned = load_file(trained / "export/prior_prior/diffusion_pytorch_model.safetensors")
+    assert type(pipeline).__name__ == "StableCascadePriorPipeline"
+    assert all(torch.equal(pipeline.prior.get_parameter(n), w) for n, w in learned.items())
 
 
 def test_pictures_are_drawn_with_its_own_sampler_only(palate, cascade, trained, tmp_path):

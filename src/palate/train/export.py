@@ -3,7 +3,7 @@
 The card says only what was recorded. Where something was not, it says so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,28 @@ from palate.train.run import Run
 from palate.train.users import USERS, Users, write_users
 
 UNKNOWN = "not recorded"
+_OPENED = (
+    "from diffusers import DiffusionPipeline",
+    "",
+    "pipeline = DiffusionPipeline.from_pretrained(FOLDER)",
+)
+# Among the digests of a model whose folder has a further stage, which is not trained; diffusers
+# does not open such a folder as a whole.
+_STAGE_B = "stage b decoder"
+_OPENED_BY_PARTS = (
+    "from diffusers import DDPMWuerstchenScheduler, StableCascadePriorPipeline, StableCascadeUNet",
+    "from transformers import CLIPTextModelWithProjection, CLIPTokenizer",
+    "",
+    "kinds = {",
+    '    "prior": StableCascadeUNet,',
+    '    "text_encoder": CLIPTextModelWithProjection,',
+    '    "tokenizer": CLIPTokenizer,',
+    '    "scheduler": DDPMWuerstchenScheduler,',
+    "}",
+    'parts = {name: kind.from_pretrained(FOLDER, subfolder=f"prior_{name}")',
+    "         for name, kind in kinds.items()}",
+    "pipeline = StableCascadePriorPipeline(**parts)",
+)
 
 
 def begin_record(place: Place, run: Run, facts: Mapping[str, Any], step: int) -> None:
@@ -140,7 +162,7 @@ def card(record: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         "",
         "## Use",
         "",
-        *_usage(digests),
+        *_usage(digests, staged=_STAGE_B in model.get("digests", {})),
     ]
     return "\n".join(lines) + "\n"
 
@@ -176,30 +198,30 @@ def _people(personal: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _usage(digests: Mapping[str, str]) -> list[str]:
+def _usage(digests: Mapping[str, str], *, staged: bool) -> list[str]:
+    """How plain diffusers loads the files; `staged` folders have stages of which one is trained."""
+    opened = _OPENED_BY_PARTS if staged else _OPENED
     if USERS in digests:
-        return _usage_for_people()
+        return _usage_for_people([line.replace("FOLDER", "BASE") for line in opened])
     # A LoRA is one file; a whole pipeline has a folder for each of its parts.
-    whole = any("/" in name for name in digests)
-    load = ["pipeline = DiffusionPipeline.from_pretrained(FOLDER)"] if whole else [
-        "pipeline = DiffusionPipeline.from_pretrained(BASE)",
-        "pipeline.load_lora_weights(FOLDER)",
-    ]  # fmt: skip
-    return ["```python", "from diffusers import DiffusionPipeline", "", *load, "```"]
+    if any("/" in name for name in digests):
+        return ["```python", *opened, "```"]
+    base = [line.replace("FOLDER", "BASE") for line in opened]
+    return ["```python", *base, "pipeline.load_lora_weights(FOLDER)", "```"]
 
 
-def _usage_for_people() -> list[str]:
+def _usage_for_people(opened: Sequence[str]) -> list[str]:
     return [
         "With palate: `palate sample --weights FOLDER --user NAME`, or `--user PAIRS` with a few "
         "pairs of somebody new. In plain diffusers:",
         "",
         "```python",
-        "from diffusers import DiffusionPipeline",
+        *opened,
+        "",
         "from safetensors.torch import load_file",
         "",
         "from palate.backbones.personal import listen",
         "",
-        "pipeline = DiffusionPipeline.from_pretrained(BASE)",
         f'user = load_file("FOLDER/{USERS}")["users"][0]',
         'listen(pipeline, "FOLDER").draw_for(user[None])',
         "```",
