@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from palate.cli.app import Flag, examples, new_app
 from palate.cli.console import emit, next_steps, note, say, table
 from palate.cli.users_embed import embed, identify
+from palate.cli.users_fit import fit
 from palate.core.problems import require
 
 if TYPE_CHECKING:
@@ -45,6 +46,16 @@ users.command(
         palate users identify my-pairs --by looks
         palate users identify my-pairs --by clip:models/clip --examples 4 --k 1,5,16
         palate users identify my-pairs --weights runs/ppd --json
+        """
+    ),
+)
+users.command(
+    fit,
+    help_epilogue=examples(
+        """
+        palate users fit my-people/train --out my-tastes
+        palate users fit my-people/train --by clip:models/clip --dimensions 8 \\
+            --out my-tastes
         """
     ),
 )

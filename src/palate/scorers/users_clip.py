@@ -83,7 +83,7 @@ class CLIPUsers:
         self.identity = digest_json(self.about)
         self._network, self._pictures, self._words = network, pictures, words
         self._pool, self._batch = pool, batch
-        self._rows = {"ignored": self._differences, "apart": self._apart}[captions]
+        self._rows = {"ignored": self._unlike, "apart": self._apart}[captions]
         self._device = next(network.parameters()).device
         self._seen, self._read = Remembered(), Remembered(str)
 
@@ -147,7 +147,11 @@ class CLIPUsers:
         rows = self._rows(every) if every else torch.zeros(0, self.width)
         return self._pool.of(rows.split([len(examples) for examples in mine]), self.width)
 
-    def _differences(self, examples: Sequence[Example]) -> Float[Tensor, " n features"]:
+    def differences(self, examples: Sequence[Example]) -> Float[Tensor, " n width"]:
+        """One row per example, in their order, in float32 and not scaled."""
+        return self._rows(examples)
+
+    def _unlike(self, examples: Sequence[Example]) -> Float[Tensor, " n features"]:
         """Chosen minus rejected, one row per example."""
         images = [image for each in examples for image in (each.chosen, each.rejected)]
         chosen, rejected = self._seen.of(images, self._look).unflatten(0, (-1, 2)).unbind(1)
@@ -155,7 +159,7 @@ class CLIPUsers:
 
     def _apart(self, examples: Sequence[Example]) -> Float[Tensor, " n width"]:
         """The differences without their captions' part, and that part."""
-        rows = self._differences(examples)
+        rows = self._unlike(examples)
         captions = self._read.of([each.prompt for each in examples], self._reading)
         along = (rows * captions).sum(1, keepdim=True)
         return torch.cat([rows - along * captions, along * rows.shape[1] ** 0.5], dim=1)

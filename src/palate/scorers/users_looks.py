@@ -66,12 +66,12 @@ class LooksUsers:
             DataError: when somebody has no example, or more than there are rows for.
         """
         self._pool.check(people)
-        return self._pool.of([self._rows(in_order(mine)) for mine in people], self.width)
+        return self._pool.of([self.differences(in_order(mine)) for mine in people], self.width)
 
-    def _rows(self, mine: Sequence[Example]) -> Float[Tensor, " examples width"]:
-        """One row per example, in float64."""
-        chosen = self._known.of([example.chosen for example in mine], _looked)
-        rejected = self._known.of([example.rejected for example in mine], _looked)
+    def differences(self, examples: Sequence[Example]) -> Float[Tensor, " n width"]:
+        """One row per example, in their order, in float64 and not scaled."""
+        chosen = self._known.of([example.chosen for example in examples], _looked)
+        rejected = self._known.of([example.rejected for example in examples], _looked)
         return torch.tanh((chosen - rejected) / self._spread)
 
 

@@ -19,10 +19,11 @@ KINDS: Mapping[str, tuple[bool, tuple[str, ...]]] = MappingProxyType(
         "looks": (False, ("pooling",)),
         "clip": (True, ("pooling",)),
         "vision": (True, ("pooling", "layer", "prompt")),
+        "taste": (True, ()),
         LEARNED: (False, ()),
     }
 )
-FORMS = "looks, clip:FOLDER, vision:FOLDER or learned"
+FORMS = "looks, clip:FOLDER, vision:FOLDER, taste:FOLDER or learned"
 
 
 @final
@@ -38,8 +39,8 @@ class PersonalSettings(Strict):
     users: str = Field(
         default="looks",
         min_length=1,
-        description="who makes embeddings of people: looks, clip:FOLDER, vision:FOLDER, or "
-        "learned (a vector for each, and none for anybody new)",
+        description="who makes embeddings of people: looks, clip:FOLDER, vision:FOLDER, "
+        "taste:FOLDER (of palate users fit), or learned (a vector each, none for anybody new)",
     )
     examples: int = Field(default=4, ge=1, le=64, description="pairs an embedding is made from")
     subsets: int = Field(

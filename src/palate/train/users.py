@@ -156,7 +156,7 @@ def open_user_encoder(
     device: str = "cpu",
     people: Sequence[str] = (),
 ) -> UserEncoder:
-    """Who makes embeddings of people: `looks`, `clip:FOLDER`, `vision:FOLDER` or `learned`.
+    """Who makes embeddings of people, by words such as `looks` or `clip:FOLDER`.
 
     Args:
         words: Its kind, and after a colon which one.
@@ -218,8 +218,16 @@ def _vision(which: str, told: Mapping[str, Any], device: str) -> UserEncoder:
     return VisionUsers.open(which, device=device, **told)
 
 
+def _taste(which: str, told: Mapping[str, Any], device: str) -> UserEncoder:
+    from palate.scorers.users_taste import TasteUsers
+
+    del told
+    return TasteUsers.open(which, lambda words: open_user_encoder(words, device=device))
+
+
 _OPENERS: Mapping[str, Callable[[str, Mapping[str, Any], str], UserEncoder]] = {
     "looks": _looks,
     "clip": _clip,
     "vision": _vision,
+    "taste": _taste,
 }
