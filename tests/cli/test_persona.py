@@ -140,4 +140,5 @@ def test_an_evaluation_is_for_somebody_and_says_for_whom(palate, micro, personal
     assert answer.code == 0, answer.err
     assert answer.json["win_rate"] != 0.5
     facts = json.loads((tmp_path / "asked-user.json").read_text())
+    assert facts == answer.json["user"]
     assert facts["people"][0]["user"] == "pickapic/0"

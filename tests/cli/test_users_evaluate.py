@@ -33,6 +33,7 @@ def tastes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_pairs_and_pictures_are_judged_for_everyone_who_is_known(
     palate, run, snapshot, tastes, tmp_path
 ):
@@ -62,6 +63,7 @@ def test_pairs_and_pictures_are_judged_for_everyone_who_is_known(
     assert "which exists" in again.err
 
 
+@pytest.mark.slow
 def test_examples_are_not_asked_about_themselves(palate, run, snapshot):
     answer = palate("users", "evaluate", run, "--data", snapshot, "--examples", snapshot)
     assert answer.code == 0, answer.err
@@ -79,8 +81,8 @@ def test_examples_are_not_asked_about_themselves(palate, run, snapshot):
         (("--slides", -1), 2, "--slides -1"),
     ],
 )
-def test_what_would_not_be_read_is_refused(palate, run, snapshot, words, code, message):
-    answer = palate("users", "evaluate", run, "--data", snapshot, *words)
+def test_what_would_not_be_read_is_refused(palate, snapshot, words, code, message):
+    answer = palate("users", "evaluate", snapshot, "--data", snapshot, *words)
     assert (answer.code, message in answer.err) == (code, True), answer.err
 
 
@@ -91,6 +93,7 @@ def test_a_model_that_follows_nobody_has_nobody_to_ask_about(palate, micro, snap
     assert palate("users", "evaluate", tmp_path / "none", "--data", snapshot).code == 5
 
 
+@pytest.mark.slow
 def test_the_weights_of_a_training_name_their_encoder(palate, run, snapshot, tmp_path):
     out = tmp_path / "one.safetensors"
     answer = palate("users", "embed", snapshot, "--user", "1", "--weights", run, "--out", out)

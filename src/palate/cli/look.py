@@ -140,9 +140,11 @@ def ask(
     run = after if (after / RUN_FILE).is_file() else None
     told = Report.read(folder, run)
     if json:
-        emit(_facts(found, told, folder))
+        emit({**_facts(found, told, folder), "user": audience.facts()})
         return
     say(told.text())
+    if audience.who is not None:
+        say(f"All of it for {audience.who.words}, whom the model after draws for.")
     next_steps(f"palate report {run if run and out is None else folder}")
 
 
