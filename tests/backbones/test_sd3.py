@@ -21,7 +21,9 @@ from backbones.asking import (
 )
 from palate.backbones import Adapter, Mixture, load
 from palate.backbones.folder import Folder
+from palate.backbones.guidance import guided
 from palate.backbones.inversion import invert
+from palate.backbones.opposed import Opposed
 from palate.backbones.patches import Patches
 from palate.backbones.sample import Sampler, sample, starting_noise
 from palate.backbones.sd3 import PARTS, Joint
@@ -374,6 +376,22 @@ def test_a_third_part_that_is_named_and_missing_is_said(spoiled):
     with pytest.raises(WeightsError, match="without text_encoder_3/") as caught:
         load(spoiled)
     assert "text_encoder_2" in str(caught.value)
+
+
+def test_a_model_can_be_guided_away_from_another_training_of_it(folder, tmp_path):
+    other = load(folder, adapter=FORMS["lora"], train=True)
+    train_a_little(other)
+    other.export(tmp_path / "export")
+    both = Opposed(load(folder), load(folder, weights=tmp_path / "export"))
+    assert "negative transformer" in both.digests
+    noisy = torch.randn((1, *both.latent_shape(64, 64)), generator=generator())
+    told, empty = both.embed(PROMPTS[:1]), both.embed([""])
+    found = guided(both, noisy, LEVELS[1:2], told, empty, 3.0)
+    plain = load(folder)
+    given = plain.predict(noisy, LEVELS[1:2], plain.embed(PROMPTS[:1]))
+    with torch.no_grad():
+        without = other.predict(noisy, LEVELS[1:2], other.embed([""]))
+    torch.testing.assert_close(found, without + 3 * (given - without), rtol=1e-4, atol=1e-4)
 
 
 def test_released_parts_say_so(folder):
