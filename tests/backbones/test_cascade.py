@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from diffusers import (
     StableCascadePriorPipeline,
     StableCascadeUNet,
 )
+from diffusers.models.attention_processor import Attention
 from diffusers.pipelines.deprecated.wuerstchen import PaellaVQModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer
@@ -27,8 +29,9 @@ from backbones.asking import (
     train_a_little,
 )
 from palate.backbones import Adapter, Personal, load, model_digests
-from palate.backbones.cascade import Coarse, StageB
+from palate.backbones.cascade import Coarse, Heard, StageB
 from palate.backbones.effnet import FILE, PictureEncoder
+from palate.backbones.folder import Folder
 from palate.backbones.personal import listen
 from palate.backbones.sample import Sampler, _denoise, _generators, sample, starting_noise
 from palate.backbones.schedule import cosine_path, cosine_times
@@ -383,6 +386,23 @@ def test_another_stage_than_c_is_refused_before_it_is_read(spoiled, change):
     (spoiled / "prior/diffusion_pytorch_model.safetensors").write_bytes(b"not read")
     with pytest.raises(WeightsError, match="Need a stage C: 16 channels"):
         load(spoiled)
+
+
+def test_the_published_networks_numbers_are_understood(prior):
+    """8 + 24 layers down and 24 + 8 up, each attending: 64 places to hear a user."""
+    with torch.device("meta"):
+        network = StableCascadeUNet(
+            clip_text_in_channels=1280, clip_image_in_channels=768, switch_level=(False,)
+        )
+    part = Folder.open(prior).parts({"prior": ("StableCascadeUNet",)})["prior"]
+    heard = Heard.by(replace(part, settings=dict(network.config)))
+    assert (heard.text, heard.pooled, heard.image) == (1280, 1280, 768)
+    told = heard(heard.question(), 1024, 1024)
+    assert told["clip_text_pooled"].shape == (2, 1, 1280)
+    assert told["clip_img"].shape == (2, 1, 768)
+    places = [n for n, m in network.named_modules() if isinstance(m, Attention)]
+    assert len(places) == 64
+    assert {name.rpartition(".")[2] for name in places} == {"attention"}
 
 
 def test_a_text_encoder_of_another_model_is_refused(spoiled):
