@@ -42,7 +42,8 @@ _FORMAT: Final = 1
 _ARITHMETIC: Final = 1
 _FOLDS: Final = 5
 _STEPS: Final = 300
-_NEWTON: Final = 50
+_NEWTON: Final = 100
+_SMALL: Final = 1e-10
 
 
 class Differences(UserEncoder, Protocol):
@@ -79,16 +80,22 @@ class Space:
         """The most likely z of somebody with these rows, by Newton's method; float64."""
         scaled = rows.double() / self.unit
         known, along = scaled @ self.shared, scaled @ self.directions
-        found = torch.zeros(self.dimensions, dtype=torch.float64)
         identity = torch.eye(self.dimensions, dtype=torch.float64)
+
+        def worth(place: Tensor) -> float:
+            return float(logsigmoid(along @ place + known).sum() - 0.5 * place.square().sum())
+
+        found = torch.zeros(self.dimensions, dtype=torch.float64)
         for _ in range(_NEWTON):
             wrong = torch.sigmoid(-(along @ found + known))
             slope = along.T @ wrong - found
             bend = (along.T * (wrong * (1 - wrong))) @ along + identity
-            step = torch.linalg.solve(bend, slope)
-            # The function is concave, and the prior keeps steps of at most a few units.
-            found = found + step / max(1.0, float(step.norm()))
-            if float(step.norm()) < 1e-10:
+            step, before = torch.linalg.solve(bend, slope), worth(found)
+            # The function is concave with one maximum; a step that overshoots it is halved.
+            while worth(found + step) < before and float(step.norm()) > _SMALL:
+                step = step / 2
+            found = found + step
+            if float(step.norm()) <= _SMALL:
                 break
         return found
 
