@@ -75,7 +75,7 @@ def test_another_method_leaves_what_ppd_brought_and_takes_the_adapters_place():
         ({"personal.users": "visoin:x"}, r"Did you mean vision:FOLDER"),
         ({"personal.users": "clip"}, r"Did you mean clip:FOLDER"),
         ({"personal.users": "looks:x"}, r"Did you mean looks\?"),
-        ({"personal.users": "somebody"}, "Need looks, clip:FOLDER, vision:FOLDER or learned"),
+        ({"personal.users": "somebody"}, "Need looks, clip:FOLDER, vision:FOLDER, taste:F"),
         ({"personal.layer": 3}, r"personal\.layer=3 with personal\.users=looks"),
         ({"personal.users": "clip:x", "personal.prompt": "w"}, r"personal\.prompt=w with"),
         ({"personal.users": "learned", "personal.examples": 2}, r"Leave out personal\.examples"),
