@@ -185,6 +185,19 @@ def test_a_single_pair_will_do_and_is_said(find, people):
     assert any("single pair" in sentence for sentence in who.notes)
 
 
+def test_an_embedding_that_tells_nothing_is_nobodys_and_it_is_said(people):
+    class Blind:
+        name, identity, tokens, width, about = "blind", "b", 1, 3, {}  # noqa: RUF012
+
+        def embed(self, shown):
+            return torch.zeros(len(shown), self.tokens, self.width)
+
+    made = embedding_of(Blind(), people, user="anna", count=4)
+    assert any("the base model is drawn" in sentence for sentence in made.notes)
+    seeing = embedding_of(LOOKS, people, user="anna", count=4)
+    assert not any("the base model is drawn" in sentence for sentence in seeing.notes)
+
+
 def test_pairs_beyond_the_examples_of_training_are_left_and_said(find, people):
     assert any("4 of 6 pairs" in sentence for sentence in find(f"{people}@anna").notes)
 

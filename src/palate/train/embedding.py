@@ -127,7 +127,7 @@ def embedding_of(
         identity=encoder.identity,
         examples=tuple(pair.id for pair in chosen),
         encoder=dict(encoder.about),
-        notes=tuple(_notes(facts, len(chosen))),
+        notes=tuple(_notes(facts, len(chosen), empty=not bool(made.any()))),
     )
 
 
@@ -160,8 +160,10 @@ def _counts(facts: UserFacts) -> str:
     return " and ".join(f"{many:,} {what}" for what, many in counts.items() if many)
 
 
-def _notes(facts: UserFacts, made_of: int) -> Iterator[str]:
+def _notes(facts: UserFacts, made_of: int, *, empty: bool) -> Iterator[str]:
     """What is unusual about an embedding, a sentence each."""
+    if empty:
+        yield "nothing can be told from these pictures, and the base model is drawn"
     if made_of == 1:
         yield _SINGLE
     if facts.different > made_of:
