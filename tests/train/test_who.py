@@ -187,7 +187,7 @@ def test_a_single_pair_will_do_and_is_said(find, people):
 
 def test_an_embedding_that_tells_nothing_is_nobodys_and_it_is_said(people):
     class Blind:
-        name, identity, tokens, width, about = "blind", "b", 1, 3, {}  # noqa: RUF012
+        name, identity, tokens, width, about = "blind", "b", 1, 3, {}
 
         def embed(self, shown):
             return torch.zeros(len(shown), self.tokens, self.width)

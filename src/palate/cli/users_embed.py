@@ -22,7 +22,7 @@ class Maker:
 
     Args:
         weights: A run that was trained with people: its own encoder, as it was in training.
-        by: Or an encoder: looks, clip:FOLDER or vision:FOLDER.
+        by: Or an encoder: looks, clip:FOLDER, vision:FOLDER or taste:FOLDER.
         examples: Pairs that an embedding is made of; those of the run unless told, or 4.
         pooling: How it joins what it sees; its own way unless told.
         layer: Whose hidden states a vision model gives.
@@ -63,7 +63,7 @@ class Maker:
             words != LEARNED,
             got="--by learned",
             need="an encoder that makes an embedding of pairs",
-            fix="Use looks, clip:FOLDER or vision:FOLDER; learned vectors are a run's own.",
+            fix="Use looks, clip:FOLDER, vision:FOLDER or taste:FOLDER; learned vectors are a run's own.",
         )
         count = 4 if self.examples is None else self.examples
         encoder = open_user_encoder(
