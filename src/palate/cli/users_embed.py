@@ -63,7 +63,8 @@ class Maker:
             words != LEARNED,
             got="--by learned",
             need="an encoder that makes an embedding of pairs",
-            fix="Use looks, clip:FOLDER, vision:FOLDER or taste:FOLDER; learned vectors are a run's own.",
+            fix="Use looks, clip:FOLDER, vision:FOLDER or taste:FOLDER: learned vectors are those "
+            "of a run's own people.",
         )
         count = 4 if self.examples is None else self.examples
         encoder = open_user_encoder(
