@@ -35,6 +35,7 @@ COMMANDS = (
     "users embed",
     "users identify",
     "users evaluate",
+    "users fit",
     "world",
     "world scenes",
     "world pairs",
