@@ -149,7 +149,7 @@ def test_latents_and_pictures_are_the_autoencoders_own(model, folder, pictures):
     ("which", "scheduler", "guidance", "size"),
     [
         ("folder", "saved", 4.0, (64, 64)),
-        ("whole", "saved", 1.0, (64, 64)),
+        pytest.param("whole", "saved", 1.0, (64, 64), marks=pytest.mark.slow),
         ("whole", "euler", 4.0, (32, 96)),
         ("folder", "dpm++", 4.0, (64, 64)),
     ],
@@ -208,8 +208,10 @@ forms = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("form", ["full", "lora"])
+@pytest.mark.parametrize(
+    ("form", "precision"),
+    [("full", "fp32"), ("lora", "bf16"), pytest.param("full", "bf16", marks=pytest.mark.slow)],
+)
 def test_before_the_first_step_the_policy_is_the_reference_bit_for_bit(whole, form, precision):
     model = load(whole, adapter=FORMS[form], train=True, precision=precision)
     assert torch.equal(ask(model).detach(), ask_reference(model))
@@ -305,6 +307,7 @@ def test_half_precision_files_load_as_float32(whole, tmp_path):
     assert torch.isfinite(ask(model)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_is_near_and_answers_in_float32(folder, model, precision):
     exact, near = ask(model), ask(load(folder, precision=precision))

@@ -100,6 +100,7 @@ def test_only_joint_attention_hears_users_and_only_pictures_answer(folder):
     assert (heard[0] - alone[0]).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_recomputing_activations_hears_the_same_users_again(folder):
     gradients = []
     for recompute in (False, True):
@@ -111,7 +112,7 @@ def test_recomputing_activations_hears_the_same_users_again(folder):
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("guidance", [pytest.param(1.0, marks=pytest.mark.slow), 4.0])
 def test_the_plain_pipeline_draws_the_same_picture_for_the_same_user(folder, guidance, tmp_path):
     """To half a grey level of 255; for nobody, the base's own picture to the bit."""
     model, user = trained(folder), users(1)[0]

@@ -71,6 +71,7 @@ def test_the_run_is_compared_with_its_base(palate, trained):
     assert answer.json["prompts"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_all_weights_are_trained_and_plain_diffusers_draws_the_same(
     palate, sd3, snapshot, tmp_path

@@ -31,7 +31,7 @@ JUDGES = {"d3po": "world:vividness", "spo": "steps:{}/steps", "lpo": "latent:{}/
 # Tried on every change: one method for each kind of evidence, on the families that no other test
 # of training is about. The rest only when all tests are run.
 QUICK = frozenset((method, name) for method in ("dpo", "inpo", "lpo") for name in ("sd2", "sdxl"))
-QUICK |= {("dpo", "sd3"), ("flow-dpo", "sd3"), ("ppd", "sd3")}
+QUICK |= {("dpo", "sd3"), ("ppd", "sd3")}
 # Its scorer is half of a UNet.
 WITHOUT = {("lpo", "sd3")}
 
