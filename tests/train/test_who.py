@@ -9,11 +9,15 @@ import torch
 from palate.backbones import Personal
 from palate.core.problems import DataError, SettingError, WeightsError
 from palate.data.comparison import compare
+from palate.data.pairs import PreferencePairs
 from palate.data.store import Store
-from palate.train.embedding import UserEmbedding, embedding_of
+from palate.train.embedding import UserEmbedding, embedding_of, examples_of
+from palate.train.examples import about_of
 from palate.train.finder import Finder
+from palate.train.personal import PersonalSettings
 from palate.train.users import Users, open_user_encoder, write_users
 from palate.train.who import Part, Who, shares_of
+from scorers.tiny_vision import build
 
 LOOKS = open_user_encoder("looks", pooling="pairs")
 ABOUT = {"users": "looks", "identity": LOOKS.identity, "examples": 4, "pooling": "pairs"}
@@ -268,3 +272,26 @@ def test_an_embedding_of_another_size_is_refused(run, tmp_path):
     wide.save(tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match="1 tokens of 3 numbers"):
         Finder(PERSONAL, run)(str(tmp_path / "x.safetensors"))
+
+
+def test_an_encoder_of_another_device_is_reopened_in_the_numbers_of_the_training(
+    run, people, tmp_path
+):
+    """As a graphics card's: trained in bfloat16, and asked on a processor, whose own is float32."""
+    words = f"vision:{build('qwen2_5_vl', tmp_path / 'eyes')}"
+    settings = PersonalSettings(users=words, layer=1)
+    there = open_user_encoder(words, layer=1, dtype="bfloat16")
+    about = about_of(settings, there)
+    assert about["dtype"] == there.about["dtype"] == "bfloat16"
+    personal = Personal(user_width=there.width, tokens=there.tokens, about=about)
+    here = Finder(personal, run).encoder()
+    assert here.identity == there.identity
+    assert open_user_encoder(words, layer=1).identity != there.identity
+    pairs = PreferencePairs.open(people)
+    mine = [examples_of(pairs, list(pairs)[:2])]
+    assert torch.equal(here.embed(mine), there.embed(mine))
+
+
+def test_numbers_that_are_none_are_refused(tmp_path):
+    with pytest.raises(SettingError, match=r"dtype='bfloat61'.*Did you mean bfloat16\?"):
+        open_user_encoder(f"vision:{tmp_path}", dtype="bfloat61")

@@ -102,6 +102,7 @@ class VisionUsers:
         self.about: Mapping[str, Any] = {
             "encoder": "vision",
             "model": vision.identity,
+            "dtype": vision.dtype,
             "layer": self._layer,
             "layers": vision.layers,
             "pooling": pooling,
@@ -126,7 +127,7 @@ class VisionUsers:
         largest_side: int | None = 512,
         name: str | None = None,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
     ) -> "VisionUsers":
         """Open a folder or Hub id of Qwen2.5-VL, Qwen3-VL or LLaVA-OneVision.
 

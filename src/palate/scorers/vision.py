@@ -23,10 +23,15 @@ from torch import Tensor
 
 from palate.core.files import digest_json
 from palate.core.hub import fetch
-from palate.core.problems import DataError, WeightsError, require
+from palate.core.problems import DataError, WeightsError, require, unknown
 from palate.scorers.vision_folder import WANTED, Family, facts_of, load
 
 Content = Sequence[str | NDArray[np.uint8]]
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 _SAY, _STOP = "<|im_start|>", "<|im_end|>"
 # Part of the identity: raised when the same weights would give other probabilities.
 _ARITHMETIC = 1
@@ -58,11 +63,12 @@ class VisionModel:
         name: str,
         identity: str,
         family: Family,
+        dtype: str,
         network: Any,
         pictures: Any,
         words: Any,
     ) -> None:
-        self.name, self.identity = name, identity
+        self.name, self.identity, self.dtype = name, identity, dtype
         self._family, self._network = family, network
         self._pictures, self._words = pictures, words
         self._device = next(network.parameters()).device
@@ -79,7 +85,7 @@ class VisionModel:
         *,
         name: str | None = None,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
     ) -> "VisionModel":
         """Open a folder or Hub id in the layout in which transformers publishes such a model.
 
@@ -87,20 +93,24 @@ class VisionModel:
             model: The folder, or `owner/name`, or `owner/name@revision`.
             name: What reports call it; the folder's name when left out.
             device: Where it computes.
-            dtype: Of weights and arithmetic; float32 on a processor and bfloat16 elsewhere when
-                left out. Probabilities are always taken in float64.
+            dtype: Of weights and arithmetic, or its name, such as `bfloat16`; float32 on a
+                processor and bfloat16 elsewhere when left out. It is part of the identity: who
+                reopens a model on another device names it. Probabilities are always taken in
+                float64.
 
         Raises:
+            SettingError: for a name that is none of float32, bfloat16 and float16.
             WeightsError: when it is not a whole model of one of these families in safetensors.
         """
-        folder = fetch(model, files=WANTED)
         place = torch.device(device)
-        kind = dtype or {"cpu": torch.float32}.get(place.type, torch.bfloat16)
+        kind = _dtype(dtype or {"cpu": torch.float32}.get(place.type, torch.bfloat16))
+        folder = fetch(model, files=WANTED)
         facts = {"files": facts_of(folder), "dtype": str(kind), "arithmetic": _ARITHMETIC}
         family, network, pictures, words = load(folder, kind)
         return cls(
             name=name or folder.name,
             identity=digest_json(facts),
+            dtype=_name(kind),
             family=family,
             network=network.to(place),
             pictures=pictures,
@@ -269,6 +279,20 @@ class VisionModel:
             kind=WeightsError,
         )
         return int(found)
+
+
+def _name(dtype: torch.dtype) -> str:
+    """What it is called in records."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _dtype(asked: torch.dtype | str) -> torch.dtype:
+    """What weights and arithmetic are of, by itself or by name."""
+    if isinstance(asked, torch.dtype):
+        return asked
+    if asked not in _DTYPES:
+        raise unknown("dtype", asked, _DTYPES)
+    return _DTYPES[asked]
 
 
 def _shared(written: Sequence[Sequence[int]]) -> int:

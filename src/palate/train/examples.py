@@ -123,6 +123,7 @@ def about_of(settings: PersonalSettings, encoder: UserEncoder) -> dict[str, Any]
         "pooling": settings.pooling,
         "layer": settings.layer,
         "prompt": settings.prompt,
+        "dtype": encoder.about.get("dtype"),
         "encoder": dict(encoder.about),
     }
 

@@ -169,6 +169,7 @@ def _reopened(about: Mapping[str, Any], examples: int, device: str) -> UserEncod
         pooling=about.get("pooling"),
         layer=about.get("layer"),
         prompt=about.get("prompt"),
+        dtype=about.get("dtype"),
         examples=examples,
         device=device,
     )

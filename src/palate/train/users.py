@@ -152,6 +152,7 @@ def open_user_encoder(
     pooling: str | None = None,
     layer: float | None = None,
     prompt: str | None = None,
+    dtype: str | None = None,
     examples: int = 4,
     device: str = "cpu",
     people: Sequence[str] = (),
@@ -163,6 +164,8 @@ def open_user_encoder(
         pooling: How it joins what it sees; None for its own way.
         layer: Whose hidden states a vision model gives; None for its own.
         prompt: What a vision model is told; None for its own words.
+        dtype: In what numbers a vision model computes, `float32` or `bfloat16`; None for the
+            device's own. Another device finds the same embeddings only in the same numbers.
         examples: The most examples a person has.
         device: Where it computes, if it has a network.
         people: Everybody, for learned vectors.
@@ -173,7 +176,7 @@ def open_user_encoder(
     """
     check_words(words)
     kind, _, which = words.partition(":")
-    asked = {"pooling": pooling, "layer": layer, "prompt": prompt}
+    asked = {"pooling": pooling, "layer": layer, "prompt": prompt, "dtype": dtype}
     told = {name: value for name, value in asked.items() if value is not None}
     if kind == LEARNED:
         return Learned(people)
