@@ -94,9 +94,9 @@ def test_what_was_applied_names_the_user_and_the_strength(model):
 @pytest.mark.parametrize(
     ("user", "strength", "need"),
     [
-        (torch.zeros(4, 6), 1.0, "at most 3 tokens, 6"),
-        (torch.zeros(3, 7), 1.0, "at most 3 tokens, 6"),
-        (torch.zeros(6), 1.0, "at most 3 tokens, 6"),
+        (torch.zeros(4, 6), 1.0, "at most 3 tokens of 6 numbers"),
+        (torch.zeros(3, 7), 1.0, "at most 3 tokens of 6 numbers"),
+        (torch.zeros(6), 1.0, "one user"),
         (torch.full((3, 6), float("nan")), 1.0, "finite numbers"),
         (torch.zeros(3, 6), -0.5, "strength of 0 to 100"),
         (torch.zeros(3, 6), float("nan"), "strength of 0 to 100"),

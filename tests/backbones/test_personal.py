@@ -4,7 +4,11 @@ import shutil
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    StableDiffusionPAGPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+)
 from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
 from torch.nn import functional
 
@@ -270,6 +274,43 @@ def test_in_a_plain_pipeline_every_prompt_can_be_for_somebody_else(eps, tmp_path
         pipeline(PROMPTS, latents=noise[:1].repeat(3, 1, 1, 1), **settings)
 
 
+def rows_heard(layers, rows: int, *, guided: bool, whole: bool = False) -> list[bool]:
+    """Which rows of a call are for somebody."""
+    layers._guided = lambda: guided
+    layers.hear(None, rows, whole=whole)
+    found = [] if layers._heard is None else layers.present().tolist()
+    layers.forget()
+    return found
+
+
+def test_the_rows_of_a_call_are_those_of_prompts_or_the_call_is_refused(eps):
+    """With guidance half of them; where a pipeline asks for prompts alone, all of them."""
+    layers = layers_of(load(eps, personal=SETTINGS)._policy.network)
+    layers.draw_for(users()[:1])
+    assert rows_heard(layers, 4, guided=True) == [False, False, True, True]
+    assert rows_heard(layers, 2, guided=False) == [True, True]
+    assert rows_heard(layers, 1, guided=True, whole=True) == [True]
+    for rows in (1, 3):
+        with pytest.raises(SettingError, match=f"a call of {rows} rows"):
+            rows_heard(layers, rows, guided=True)
+
+
+def test_a_pipeline_whose_calls_have_other_parts_is_refused(eps, tmp_path):
+    load(eps, personal=SETTINGS, train=True).export(tmp_path / "export")
+    plain = StableDiffusionPipeline.from_pretrained(eps)
+    other = StableDiffusionPAGPipeline(**plain.components, requires_safety_checker=False)
+    with pytest.raises(SettingError, match="StableDiffusionPAGPipeline"):
+        listen(other, tmp_path / "export")
+
+
+def test_a_pipeline_that_listens_already_is_opened_again_for_another_file(eps, tmp_path):
+    load(eps, personal=SETTINGS, train=True).export(tmp_path / "export")
+    pipeline = StableDiffusionPipeline.from_pretrained(eps)
+    listen(pipeline, tmp_path / "export")
+    with pytest.raises(SettingError, match="Open the pipeline again"):
+        listen(pipeline, tmp_path / "export")
+
+
 @NUMPY
 def test_a_network_in_half_precision_draws_for_somebody(eps, tmp_path):
     taught(load(eps, personal=SETTINGS, train=True)).export(tmp_path / "export")
@@ -284,8 +325,8 @@ def test_a_network_in_half_precision_draws_for_somebody(eps, tmp_path):
 @pytest.mark.parametrize(
     ("user", "named"),
     [
-        (torch.zeros(3, 4, 6), "[rows, at most 3 tokens, 6]"),
-        (torch.zeros(3, 3, 7), "[rows, at most 3 tokens, 6]"),
+        (torch.zeros(3, 4, 6), "at most 3 tokens of 6 numbers"),
+        (torch.zeros(3, 3, 7), "at most 3 tokens of 6 numbers"),
         (torch.zeros(2, 3, 6), "[tokens, width] for each of 3 rows"),
         (torch.zeros(3, 6), "[tokens, width] for each of 3 rows"),
     ],

@@ -252,6 +252,19 @@ class Personal:
                 fix="256 is a usual width of the shared projection.",
             )
 
+    def check(self, user: Float[Tensor, " *rows tokens width"]) -> None:
+        """Refuse embeddings of another form than the layers were made for.
+
+        Raises:
+            SettingError: with both forms.
+        """
+        require(
+            user.ndim >= 2 and user.shape[-2] <= self.tokens and user.shape[-1] == self.user_width,
+            got=f"user embeddings of shape {tuple(user.shape)}",
+            need=f"at most {self.tokens} tokens of {self.user_width} numbers",
+            fix="Make them with the encoder that the model was trained with.",
+        )
+
 
 class Backbone(Protocol):
     """A model that denoises, as policy or as reference.

@@ -53,13 +53,13 @@ class Listening:
                 need="a model that was trained with users",
                 fix="Name the run or export of a personal training, or leave the user out.",
             )
-        shape = tuple(user.shape)
         require(
-            user.ndim == 2 and shape[0] <= settings.tokens and shape[1] == settings.user_width,
-            got=f"a user embedding of shape {shape}",
-            need=f"[at most {settings.tokens} tokens, {settings.user_width}]",
-            fix="Make it with the encoder that the model was trained with.",
+            user.ndim == 2,
+            got=f"a user embedding of shape {tuple(user.shape)}",
+            need="one user: [tokens, width]",
+            fix="Give the row of one person.",
         )
+        settings.check(user)
         require(
             bool(torch.isfinite(user).all()) and 0 <= strength <= 100,
             got=f"strength {strength} of a user embedding with entries up to {user.abs().max():g}",

@@ -39,6 +39,8 @@ ATTENTION: Mapping[str, str] = {
     "StableCascadeUNet": "attention",
     "SD3Transformer2DModel": "attn",
 }
+# Pipelines with these words in their names ask in other parts than prompt and no prompt.
+_MORE_PARTS = ("PAG", "InstructPix2Pix")
 # Plain pipelines that put the empty prompt of guidance after the other ones, not before.
 _PROMPT_FIRST = ("StableCascadePriorPipeline",)
 _FORMAT = 1
@@ -79,21 +81,22 @@ class UserAttention(nn.Module):
         for layer in self.values.values():
             layer.weight.zero_()  # pyright: ignore[reportCallIssue, reportArgumentType]
 
-    def hear(self, user: Tensor | None, rows: int) -> None:
+    def hear(self, user: Tensor | None, rows: int, *, whole: bool = False) -> None:
         """Listen to these users from now on, until `forget`.
 
         Args:
             user: [b, tokens, width]; None is nobody, or whoever `draw_for` said.
             rows: Rows of this call of the network.
+            whole: Whether all rows are prompts, also in a pipeline that guides.
 
         Raises:
             SettingError: when the embeddings are of another form than the layers were made for.
         """
         self._heard = None
-        user = self._whom(rows) if user is None else user
+        user = self._whom(rows, whole=whole) if user is None else user
         if user is None or self._silent:
             return
-        self.check(user)
+        self.settings.check(user)
         there = user.ne(0).any(dim=-1)
         if bool(there.any()):
             self._heard = (self.projection(user.to(self.projection.weight)), there)
@@ -114,28 +117,24 @@ class UserAttention(nn.Module):
             SettingError: when the embeddings are of another form than the layers were made for.
         """
         if user is not None:
-            self.check(user)
+            self.settings.check(user)
         self._drawn_for = user
 
     def within(self, pipeline: Any) -> None:
-        """Ask a plain pipeline whether a call of its network is one half guidance, and which."""
-        self._guided = lambda: bool(getattr(pipeline, "do_classifier_free_guidance", False))
-        self._prompt_first = type(pipeline).__name__ in _PROMPT_FIRST
-
-    def check(self, user: Tensor) -> None:
-        """Refuse embeddings of another form.
+        """Ask a plain pipeline whether a call of its network is one half guidance, and which.
 
         Raises:
-            SettingError: with both forms.
+            SettingError: for a pipeline whose calls have more parts than these two.
         """
-        made, settings = tuple(user.shape), self.settings
+        name = type(pipeline).__name__
         require(
-            user.ndim == 3 and made[1] <= settings.tokens and made[2] == settings.user_width,
-            got=f"user embeddings of shape {made}",
-            need=f"[rows, at most {settings.tokens} tokens, {settings.user_width}]",
-            fix="Make them with the encoder that the model was trained with.",
-            kind=SettingError,
+            not any(word in name for word in _MORE_PARTS),
+            got=f"a {name}",
+            need="a pipeline that asks its network with the prompt, and without it for guidance",
+            fix="Use the plain text-to-image pipeline of the model.",
         )
+        self._guided = lambda: bool(getattr(pipeline, "do_classifier_free_guidance", False))
+        self._prompt_first = name in _PROMPT_FIRST
 
     @contextmanager
     def silence(self) -> Iterator[None]:
@@ -196,18 +195,19 @@ class UserAttention(nn.Module):
 
         return checkpoint(run, *inputs, use_reentrant=False)
 
-    def _whom(self, rows: int) -> Tensor | None:
+    def _whom(self, rows: int, *, whole: bool) -> Tensor | None:
         """The users of `draw_for` as the rows of a call, one half of which may be guidance's."""
         user = self._drawn_for
         if user is None:
             return None
-        guided = self._guided()
+        guided = self._guided() and not whole
         pictures = rows // 2 if guided else rows
         require(
-            pictures % len(user) == 0,
-            got=f"{pictures} pictures for {len(user)} users",
-            need="as many pictures of each user",
-            fix="Give one embedding per prompt, or one for all.",
+            pictures > 0 and pictures % len(user) == 0 and (not guided or rows % 2 == 0),
+            got=f"a call of {rows} rows, {pictures} pictures for {len(user)} users",
+            need="as many pictures of each user, with guidance once more as many",
+            fix="Give one embedding per prompt, or one for all; other guidance than by the empty "
+            "prompt is not known here.",
         )
         user = user.to(self.projection.weight.device)
         user = user.repeat_interleave(pictures // len(user), dim=0)
@@ -266,9 +266,16 @@ def attach(network: nn.Module, settings: Personal) -> UserAttention:
     kind = type(network).__name__
     last = ATTENTION.get(kind)
     require(
-        last is not None and not hasattr(network, PLACE),
-        got=f"attention to users for a {kind}" + (", twice" if hasattr(network, PLACE) else ""),
-        need=f"one of {', '.join(ATTENTION)}, once",
+        not hasattr(network, PLACE),
+        got=f"attention to users for a {kind} that has some",
+        need="a network without",
+        fix="Open the pipeline again, and listen to the other file there.",
+        kind=SettingError,
+    )
+    require(
+        last is not None,
+        got=f"attention to users for a {kind}",
+        need=f"one of {', '.join(ATTENTION)}",
         fix="Use a model of one of these families.",
         kind=SettingError,
     )
@@ -284,7 +291,9 @@ def attach(network: nn.Module, settings: Personal) -> UserAttention:
 
     def before(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
         noisy = given[0] if given else named["sample" if "sample" in named else "hidden_states"]
-        layers.hear(named.pop("user", None), len(noisy))
+        # Stable Diffusion 3 asks once more for the prompt alone, with some layers left out.
+        whole = named.get("skip_layers") is not None
+        layers.hear(named.pop("user", None), len(noisy), whole=whole)
         return given, named
 
     network.register_forward_pre_hook(before, with_kwargs=True)
