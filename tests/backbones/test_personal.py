@@ -9,7 +9,7 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from diffusers.models.attention_processor import IPAdapterAttnProcessor2_0
+from diffusers.models.attention_processor import AttnProcessor2_0, IPAdapterAttnProcessor2_0
 from torch.nn import functional
 
 from backbones import tiny_sdxl
@@ -309,6 +309,33 @@ def test_a_pipeline_that_listens_already_is_opened_again_for_another_file(eps, t
     listen(pipeline, tmp_path / "export")
     with pytest.raises(SettingError, match="Open the pipeline again"):
         listen(pipeline, tmp_path / "export")
+
+
+def test_a_network_whose_attention_was_exchanged_draws_for_nobody_or_refuses(eps):
+    model = load(eps, personal=SETTINGS)
+    network = model._policy.network
+    network.set_attn_processor(AttnProcessor2_0())
+    model.predict(*question(model))
+    with pytest.raises(SettingError, match="listen last"):
+        model.predict(*question(model, user=users()))
+
+
+@NUMPY
+def test_attention_with_weights_of_its_own_is_left_alone(eps, tmp_path):
+    load(eps, personal=SETTINGS, train=True).export(tmp_path / "export")
+    pipeline = StableDiffusionPipeline.from_pretrained(eps)
+    name = next(n for n in pipeline.unet.attn_processors if n.endswith("attn2.processor"))
+    module = pipeline.unet.get_submodule(name.removesuffix(".processor"))
+    module.set_processor(IPAdapterAttnProcessor2_0(module.to_q.out_features, 16))
+    with pytest.raises(SettingError, match="IP-Adapter"):
+        listen(pipeline, tmp_path / "export")
+
+
+def test_who_made_the_embeddings_is_the_same_before_and_after_a_file(eps, tmp_path):
+    told = Personal(user_width=6, tokens=3, width=5, about={"layers": (1, 2), "by": "a test"})
+    load(eps, personal=told, train=True).export(tmp_path / "export")
+    again = load(eps, personal=told, train=True, weights=tmp_path / "export")
+    assert again.personal.about == told.about == {"layers": [1, 2], "by": "a test"}
 
 
 @NUMPY

@@ -7,6 +7,7 @@ the model it started from. Nothing else in the project knows which family it is 
 Read next: `latent.py`, the one implementation; `lora.py`, adapters whose absence is the reference.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -243,6 +244,8 @@ class Personal:
     about: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
+        # As it comes back from a file, so that both are equal: tuples are lists there.
+        object.__setattr__(self, "about", json.loads(json.dumps(dict(self.about))))
         sizes = {"user_width": self.user_width, "tokens": self.tokens, "width": self.width}
         for name, size in sizes.items():
             require(

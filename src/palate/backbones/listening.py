@@ -66,7 +66,8 @@ class Listening:
             need="finite numbers, and a strength of 0 to 100",
             fix="Use strength 1; make the embedding again if it is broken.",
         )
-        self._backbone, self._user, self._strength = backbone, user.float(), float(strength)
+        self._backbone, self._strength = backbone, float(strength)
+        self._user = user.detach().float().cpu()
 
     @property
     def kind(self) -> str:

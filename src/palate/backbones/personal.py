@@ -177,6 +177,11 @@ class UserAttention(nn.Module):
         added = added / attention.rescale_output_factor
         return added.transpose(1, 2).reshape(hidden.shape) if image else added
 
+    @property
+    def hears(self) -> bool:
+        """Whether anybody is listened to in this call."""
+        return self._heard is not None
+
     def present(self) -> Bool[Tensor, " b"]:
         """Which rows of the call are for somebody."""
         assert self._heard is not None  # only asked where there is an answer
@@ -284,9 +289,18 @@ def attach(network: nn.Module, settings: Personal) -> UserAttention:
         for name, module in network.named_modules()
         if isinstance(module, Attention) and name.rpartition(".")[2] == last
     }
+    foreign = [name for name, each in heard.items() if isinstance(each.processor, nn.Module)]
+    require(
+        not foreign,
+        got=f"attention with weights of its own in {len(foreign)} layers, such as an IP-Adapter's",
+        need="the network's own attention",
+        fix="Unload the IP-Adapter, or leave the user out.",
+        kind=SettingError,
+    )
     layers = UserAttention(settings, heard).to(next(network.parameters()).device)
+    beside = {name: Beside(attention.processor, layers, name) for name, attention in heard.items()}
     for name, attention in heard.items():
-        attention.set_processor(Beside(attention.processor, layers, name))  # pyright: ignore[reportArgumentType]
+        attention.set_processor(beside[name])  # pyright: ignore[reportArgumentType]
     setattr(network, PLACE, layers)
 
     def before(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -294,6 +308,13 @@ def attach(network: nn.Module, settings: Personal) -> UserAttention:
         # Stable Diffusion 3 asks once more for the prompt alone, with some layers left out.
         whole = named.get("skip_layers") is not None
         layers.hear(named.pop("user", None), len(noisy), whole=whole)
+        require(
+            not layers.hears or all(each.processor is beside[n] for n, each in heard.items()),
+            got="a user for a network whose attention was exchanged since",
+            need="attention to users in every layer that attends to the prompt",
+            fix="Choose slicing, xformers or an IP-Adapter first, and listen last.",
+            kind=SettingError,
+        )
         return given, named
 
     network.register_forward_pre_hook(before, with_kwargs=True)
