@@ -16,8 +16,9 @@ from backbones import tiny_sdxl
 from backbones.asking import LEVELS, WORDS, generator
 from palate.backbones import Adapter, Backbone, Mixture, Personal, load
 from palate.backbones.listening import Listening
-from palate.backbones.personal import WEIGHTS, layers_of, listen
+from palate.backbones.personal import WEIGHTS, listen
 from palate.backbones.sample import Sampler, sample, starting_noise
+from palate.backbones.user_attention import layers_of
 from palate.core.files import load_weights, read_about, save_weights
 from palate.core.problems import SettingError, WeightsError
 from palate.core.streams import Streams

@@ -8,8 +8,9 @@ from backbones import tiny_sd3
 from backbones.asking import LEVELS, WORDS, generator
 from palate.backbones import Backbone, Personal, load
 from palate.backbones.listening import Listening
-from palate.backbones.personal import layers_of, listen
+from palate.backbones.personal import listen
 from palate.backbones.sample import Sampler, sample, starting_noise
+from palate.backbones.user_attention import layers_of
 from palate.core.streams import Streams
 
 PROMPTS = ["a red ball", "a blue box on green"]

@@ -26,9 +26,9 @@ from palate.backbones.denoiser import Denoiser
 from palate.backbones.folder import INDEX, Folder, Part
 from palate.backbones.mixture import Mixture
 from palate.backbones.parts import load_network, quiet
-from palate.backbones.personal import layers_of
 from palate.backbones.policy import Policy, open_policy
 from palate.backbones.schedule import noise_path
+from palate.backbones.user_attention import layers_of
 from palate.core.files import MANIFEST, digest_file, digest_json, new_folder, write_json
 from palate.core.path import Path as NoisePath
 from palate.core.problems import StateError, require

@@ -11,7 +11,8 @@ $$\tilde\epsilon = \epsilon(\varnothing, \varnothing)
 What is done here is the second difference, times g_u / g; `guidance.py` does the rest. With
 g_u = g it is not asked for separately.
 
-Read next: `personal.py`, how the network hears a user; `opposed.py`, the other model of this kind.
+Read next: `user_attention.py`, how the network hears a user; `opposed.py`, the other model of this
+kind.
 """
 
 from collections.abc import Mapping, Sequence

@@ -30,10 +30,10 @@ from palate.backbones.lora import (
 from palate.backbones.mixture import Mixture, mixed
 from palate.backbones.parts import load_network
 from palate.backbones.personal import WEIGHTS as USERS
-from palate.backbones.personal import UsersSilent, layers_of
-from palate.backbones.personal import attach as attach_users
 from palate.backbones.personal import load as load_users
 from palate.backbones.personal import save as save_users
+from palate.backbones.user_attention import UsersSilent, layers_of
+from palate.backbones.user_attention import attach as attach_users
 from palate.core.files import MANIFEST, damage
 from palate.core.problems import SettingError, WeightsError, require
 
