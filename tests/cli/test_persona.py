@@ -109,6 +109,8 @@ def test_a_slide_begins_and_ends_with_the_two_people_and_draws_a_strip(draw, tmp
         (("--user", "pickapic/0:0.5,pickapic/1:0.6"), 2, "sum to 1.1"),
         (("--user-guidance", 3), 2, "--user-guidance 3 without --user"),
         (("--user", "pickapic/0", "--user-guidance", -1), 2, "--user-guidance -1"),
+        (("--user", "pickapic/0", "--user-guidance", 1, "--guidance", 0), 2, "guidance 0.0"),
+        (("--user", "pickapic/0", "--user-guidance", 90, "--guidance", 0.5), 2, "guidance 0.5"),
         (("--slide-to", "pickapic/0"), 2, "--slide-to without --user"),
         (("--user", "pickapic/0", "--slide-to", "pickapic/1", "--slide", 1), 2, "--slide 1"),
     ],

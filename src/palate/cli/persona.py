@@ -38,7 +38,8 @@ class Persona:
         """How much the user counts beside the prompt: 1 is as much as in training.
 
         Raises:
-            SettingError: when there is nobody to be guided towards, or the strength is negative.
+            SettingError: when there is nobody to be guided towards, or a strength of guidance is
+                none that can be drawn with.
         """
         if self.user_guidance is None:
             return 1.0
@@ -54,7 +55,7 @@ class Persona:
             need="0 (the base model) to 100",
             fix=f"{drawing.guidance:g} is as strong as --guidance; more exaggerates.",
         )
-        return self.user_guidance / drawing.guidance
+        return self.user_guidance / drawing.sampler.guidance
 
     def meet(
         self, model: Backbone, weights: Path | None, drawing: Drawing, against: Opposition
