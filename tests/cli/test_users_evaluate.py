@@ -7,6 +7,8 @@ import pytest
 from palate.core.files import write_json
 from palate.evaluate.following import Following
 
+TASTES = ("--people", "people.json", "--prompts", "world:held-out:2")
+
 
 @pytest.fixture(scope="module")
 def run(palate, micro: Path, snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,6 +52,8 @@ def test_pairs_and_pictures_are_judged_for_everyone_who_is_known(
     assert "own_over_pooled" not in facts["verdicts"]["seen"]
     assert facts["facts"]["pairs in the training data"] == facts["facts"]["pairs asked about"] > 0
     assert "in the training data" in answer.err
+    assert facts["facts"]["encoder learned from these pairs"] is False
+    assert "learned from these very pairs" not in answer.err
     kept = Following.load(tmp_path / "found")
     assert kept.groups["seen"][0].users == tuple(f"pickapic/{user}" for user in range(3))
     assert [each.names for each in kept.slides] == [("pickapic/0", "pickapic/2")]
@@ -61,6 +65,25 @@ def test_pairs_and_pictures_are_judged_for_everyone_who_is_known(
     again = palate(*words)
     assert again.code == 5
     assert "which exists" in again.err
+
+
+@pytest.mark.slow
+def test_pairs_that_the_encoder_itself_was_learned_from_prove_nothing(
+    palate, micro, snapshot, tmp_path
+):
+    made = palate("users", "fit", snapshot, "--dimensions", 2, "--out", tmp_path / "tastes")
+    assert made.code == 0, made.err
+    trained = palate(
+        *("train", "--model", micro, "--data", snapshot, "--out", tmp_path / "ppd"),
+        *("--method", "ppd", "--personal.users", f"taste:{tmp_path / 'tastes'}", "--steps", 1),
+        *("--batch", 4, "--held-out", 0.3, "--tensorboard", "off", "--health.stop", "false"),
+        *("--personal.width", 8, "--json"),
+    )
+    assert trained.code == 0, trained.err
+    answer = palate("users", "evaluate", tmp_path / "ppd", "--data", snapshot, "--json")
+    assert answer.code == 0, answer.err
+    assert "learned from these very pairs" in answer.err
+    assert answer.json["facts"]["encoder learned from these pairs"] is True
 
 
 @pytest.mark.slow
@@ -78,6 +101,7 @@ def test_examples_are_not_asked_about_themselves(palate, run, snapshot):
         (("--prompts", "world:held-out:2"), 2, "--prompts without --people"),
         (("--user-guidance", 3), 2, "--user-guidance 3.0 without --people"),
         (("--size", 32), 2, "--size 32"),
+        ((*TASTES, "--user-guidance", 1, "--guidance", 0), 2, "guidance 0.0"),
         (("--slides", -1), 2, "--slides -1"),
     ],
 )

@@ -86,6 +86,10 @@ def find(run: Path) -> Finder:
         ("data/mine@anna:0.5,ben.safetensors:0.5", {"data/mine@anna": 0.5, "ben.safetensors": 0.5}),
         ("a:0.333333,b:0.333333,c:0.333334", {"a": 0.333333, "b": 0.333333, "c": 0.333334}),
         ("a:1,b:0", {"a": 1.0, "b": 0.0}),
+        ("pickapic:77", {"pickapic:77": 1.0}),
+        ("pickapic:1.2.3", {"pickapic:1.2.3": 1.0}),
+        ("pickapic:77:0.5,pickapic:88:0.5", {"pickapic:77": 0.5, "pickapic:88": 0.5}),
+        ("anna:1", {"anna": 1.0}),
     ],
 )
 def test_a_mixture_is_read_as_it_is_written(words, shares):
@@ -172,6 +176,19 @@ def test_a_name_that_looks_like_a_mixture_is_a_name(people, tmp_path):
     assert torch.equal(Finder(PERSONAL, tmp_path)(name).embedding, made)
 
 
+def test_an_id_after_a_colon_is_no_share(people, tmp_path):
+    """The first user of all among them, whose number would be a whole share."""
+    made = embedding_of(LOOKS, people, user="ben", count=4).embedding
+    names = ("made/pickapic:1", "made/pickapic:77")
+    tensor = torch.stack([made, 2 * made])
+    write_users(tmp_path, Users(names=names, tensor=tensor, about=ABOUT))
+    find = Finder(PERSONAL, tmp_path)
+    assert torch.equal(find("pickapic:1").embedding, made)
+    assert torch.equal(find("made/pickapic:77").embedding, 2 * made)
+    with pytest.raises(SettingError, match=r"Did you mean made/pickapic:77\?"):
+        find("pickapic:78")
+
+
 def test_a_snapshot_of_one_person_needs_no_name(find, tmp_path):
     alone = snapshot(tmp_path, {"anna": [True] * 3})
     assert find(str(alone)).facts()["people"][0]["user"] == "anna"
@@ -251,6 +268,13 @@ def test_an_encoder_that_changed_since_the_training_is_refused(run, people):
     changed = Personal(user_width=LOOKS.width, tokens=LOOKS.tokens, about=about)
     with pytest.raises(WeightsError, match="what reads pairs now"):
         Finder(changed, run)(f"{people}@anna")
+
+
+def test_what_an_encoder_itself_was_learned_from_is_known(run):
+    made = {**ABOUT, "encoder": {"encoder": "taste", "made": {"data": "a snapshot"}}}
+    personal = Personal(user_width=LOOKS.width, tokens=LOOKS.tokens, about=made)
+    assert Finder(personal, run).fitted_on == "a snapshot"
+    assert Finder(PERSONAL, run).fitted_on == ""
 
 
 def test_learned_vectors_have_no_way_to_know_somebody_new(run, people):

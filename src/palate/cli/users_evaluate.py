@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from palate.data.pairs import PreferencePairs
     from palate.evaluate.following import Following
     from palate.recipes.follow import Follower
+    from palate.train.finder import Finder
 
 Drawn = Annotated[Drawing, Parameter(name="*")]
 Told = Callable[[str, int, int], None]
@@ -79,15 +80,15 @@ def ask(
 
     _check(run, people, prompts, out)
     _check_drawing(drawing, user_guidance, slides, draws=people is not None)
-    strength = 1.0 if user_guidance is None else user_guidance / drawing.guidance
+    strength = 1.0 if user_guidance is None else user_guidance / drawing.sampler.guidance
     with Bar("asked") as bar:
 
         def told(what: str, done: int, total: int) -> None:
             bar.at(done, total, what)
 
-        follower, pairs = _open(run, data, examples, pooled, strength, drawing, told)
+        follower, pairs, find = _open(run, data, examples, pooled, strength, drawing, told)
         group = "seen" if examples is None else "unseen"
-        found = _found(follower, pairs, run, people, prompts, slides, group)
+        found = _found(follower, pairs, find, run, people, prompts, slides, group)
     report = PersonalReport(found=found)
     if out is not None:
         found.save(out)
@@ -109,8 +110,8 @@ def _open(
     strength: float,
     drawing: Drawing,
     told: Told,
-) -> "tuple[Follower, PreferencePairs]":
-    """The model, everyone it is asked about, and where their pairs are."""
+) -> "tuple[Follower, PreferencePairs, Finder]":
+    """The model, everyone it is asked about, where their pairs are, and who knows the people."""
     from palate.data.pairs import PreferencePairs
     from palate.evaluate.asked import asked_of
     from palate.recipes.follow import Follower
@@ -131,12 +132,13 @@ def _open(
         strength=strength,
         told=told,
     )
-    return follower, pairs
+    return follower, pairs, find
 
 
 def _found(
     follower: "Follower",
     pairs: "PreferencePairs",
+    find: "Finder",
     run: Path,
     people: Path | None,
     prompts: str | None,
@@ -155,6 +157,12 @@ def _found(
     if same:
         many = len(follower.asked.pairs)
         note(f"{same:,} of {many:,} pairs are in the training data: they prove little.")
+    fitted = find.fitted_on == pairs.digest
+    if fitted:
+        note(
+            "The tastes that people are placed among were learned from these very pairs: "
+            "the embeddings have seen the answers they are asked for, and prove nothing."
+        )
     ordered = follower.order(pairs, made, cache, note)
     tastes = None if people is None else read_tastes(people)
     wanted = [] if prompts is None else prompts_of(prompts)[0]
@@ -171,6 +179,7 @@ def _found(
             "pairs left out, as embeddings are made of them": follower.asked.known,
             "users left out, as nothing is known of them": follower.asked.strangers,
             "pairs in the training data": same,
+            "encoder learned from these pairs": fitted,
             "strength": follower.strength,
             "provenance": provenance(),
         },

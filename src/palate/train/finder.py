@@ -70,7 +70,7 @@ class Finder:
                 with.
         """
         require(bool(words.strip()), got="an empty user", need="a WHO", fix="Name somebody.")
-        is_one = words in self.known or Path(words).exists() or _place(words) is not None
+        is_one = self._knows(words) or Path(words).exists() or _place(words) is not None
         # A name, or a path, may look like a mixture.
         shares = {words: 1.0} if is_one else shares_of(words)
         parts = tuple(
@@ -96,6 +96,19 @@ class Finder:
     def _of_the_run(self, name: str) -> UserEmbedding:
         identity = str(self.known.about.get("identity", self._personal.about.get("identity", "")))
         return UserEmbedding(embedding=self.known[name], user=name, identity=identity)
+
+    def _knows(self, words: str) -> bool:
+        """Whether somebody of the run is called so, or their name ends so after its last `/`."""
+        return words in self.known or any(n.rpartition("/")[2] == words for n in self.known)
+
+    @property
+    def fitted_on(self) -> str:
+        """Digest of the snapshot whose answers the encoder itself was learned from.
+
+        Empty for an encoder that was learned from nobody's answers.
+        """
+        made = self._personal.about.get("encoder", {}).get("made", {})
+        return str(made.get("data", ""))
 
     @property
     def examples(self) -> int:

@@ -90,7 +90,8 @@ class Who:
 def shares_of(words: str) -> dict[str, float]:
     """The people of a mixture and their shares; a single one without a share has all of it.
 
-    Names may hold colons and commas, as long as no part of one looks like a share.
+    Names may hold colons and commas, as long as no part of one looks like a share. What looks like
+    a single share is one only if it is all: `pickapic:77` is a name.
 
     Args:
         words: `WHO:SHARE,WHO:SHARE`, or `WHO`.
@@ -100,7 +101,7 @@ def shares_of(words: str) -> dict[str, float]:
             not sum to one.
     """
     found = list(_PART.finditer(words))
-    if not found:
+    if not found or _is_name(found, words):
         require(bool(words.strip()), got="an empty user", need=_FORM, fix="Name somebody.")
         return {words: 1.0}
     rest = words[found[-1].end() :]
@@ -125,6 +126,16 @@ def shares_of(words: str) -> dict[str, float]:
         fix="Divide each by the sum; how strongly a user counts is --user-guidance.",
     )
     return dict(shares)
+
+
+def _is_name(found: Sequence[re.Match[str]], words: str) -> bool:
+    """Whether a lone part ends like a share and cannot be one: nobody has another share alone."""
+    if len(found) > 1 or found[0].end() < len(words) or words.endswith(","):
+        return False
+    try:
+        return float(found[0]["share"]) != 1
+    except ValueError:
+        return True
 
 
 def _number(text: str, words: str) -> float:
