@@ -97,18 +97,27 @@ def test_machines_are_no_users_where_there_are_people_and_are_where_there_are_no
 
 
 @pytest.mark.parametrize(
-    ("rows", "why"),
+    ("rows", "why", "fix"),
     [
-        ([said("a", 0, 0.5), said("a", 2, 0.5)], "2 ties"),
-        ([said("a", 0), said("a", 0, 0.0)], "2 contradictory pairs"),
-        ([said("unknown", 0), said("pickapic/unknown", 2)], "2 judgements without a name"),
-        ([said("clip", 0, source="vlm"), said("a", 2, 0.5)], "1 ties, 1 judgements of machines"),
-        ([said("nobody", 0, agreement=None)], "nobody judged a pair"),
+        ([said("a", 0, 0.5), said("a", 2, 0.5)], "2 ties", "choose between some more"),
+        ([said("a", 0), said("a", 0, 0.0)], "2 contradictory pairs", "palate users list"),
+        (
+            [said("unknown", 0), said("pickapic/unknown", 2)],
+            "2 judgements without a name",
+            "with names, which are taken from user_id or judge",
+        ),
+        (
+            [said("clip", 0, source="vlm"), said("a", 2, 0.5)],
+            "1 ties, 1 judgements of machines",
+            "choose between some more",
+        ),
+        ([said("nobody", 0, agreement=None)], "nobody judged a pair", "palate data show"),
     ],
 )
-def test_where_nothing_is_left_the_refusal_says_what_there_was(tmp_path, rows, why) -> None:
-    with pytest.raises(DataError, match=why):
+def test_where_nothing_is_left_the_refusal_says_what_there_was(tmp_path, rows, why, fix) -> None:
+    with pytest.raises(DataError, match=why) as refused:
         usable(opened(tmp_path, rows))
+    assert fix in refused.value.fix
 
 
 def test_a_pair_said_three_times_both_ways_is_left_out_altogether() -> None:

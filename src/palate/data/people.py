@@ -145,14 +145,19 @@ def usable(pairs: PreferencePairs) -> Everybody:
         got=f"{pairs.snapshot} without a user's pair that can be used ({_why_not(found)})",
         need="pairs in which somebody with a name preferred one of two pictures, and did not "
         "prefer the other one as well",
-        fix="`palate data show` counts what is there; an import takes names from user_id or judge.",
+        fix=_what_to_do(found),
         kind=DataError,
     )
     return found
 
 
 def without_contradictions(mine: Iterable[Pair]) -> list[Pair]:
-    """One user's pairs without those whose two pictures they put in either order."""
+    """One user's pairs without those whose two pictures they put in either order.
+
+    A prompt in other letters is the same one, as wherever pairs are taken apart: a person who says
+    the opposite under it says nothing certain of these pictures. `PreferencePairs.contradictions`
+    counts what all judges together say of a prompt as it is written, and leaves nothing out.
+    """
     pairs = list(mine)
     said = {(folded(pair.prompt), pair.chosen, pair.rejected) for pair in pairs}
     return [pair for pair in pairs if (folded(pair.prompt), pair.rejected, pair.chosen) not in said]
@@ -326,3 +331,15 @@ def _why_not(found: Everybody) -> str:
     }
     told = [f"{number:,} {what}" for what, number in counts.items() if number]
     return ", ".join(told) or "nobody judged a pair"
+
+
+def _what_to_do(found: Everybody) -> str:
+    """What helps, by what there is too much of."""
+    if found.facts:
+        return (
+            "Have them choose between some more pictures: `palate users list` counts what there "
+            "is of whom."
+        )
+    if found.nameless:
+        return "Import them again with names, which are taken from user_id or judge."
+    return "Import pairs that somebody judged: `palate data show` counts what is there."

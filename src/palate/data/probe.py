@@ -1,5 +1,8 @@
 """Whose is it? A logistic regression from what several people left behind.
 
+It lies here because of what it needs: of all rooms only this one and `audit` may fit with
+scikit-learn. Who asks is on another floor.
+
 Read next: `palate/evaluate/identify.py`, which asks about embeddings of users.
 """
 
