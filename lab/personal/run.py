@@ -1,7 +1,7 @@
 """One model that follows many tastes, in the small world: train, draw for everyone, measure.
 
 Run from the repository, for example:
-    python lab/personal/run.py --out lab/personal --seeds 0 1 2 -- looks pooled
+    python lab/personal/run.py --out lab/personal --seeds 0 1 2 -- taste pooled
 Each seed has people of its own (48, of whom 12 are never learned from), pairs of their own and a
 training of its own. What was drawn is measured once, in the four numbers that every taste weighs,
 and written to `drawn.csv`; `table.py` makes rewards and win rates of it. A part that is there is
@@ -13,14 +13,17 @@ not made again. `--set NAME='{...}'` adds a training under a name of its own, wi
 import argparse
 import ast
 import csv
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from palate.backbones import load
 from palate.backbones.backbone import Backbone
@@ -33,15 +36,17 @@ from palate.data.store import Store
 from palate.evaluate.crossed import drawn_from
 from palate.evaluate.drift import broken
 from palate.recipes.pairs import SAMPLER
-from palate.recipes.people import PAIRS, PEOPLE, make_people
+from palate.recipes.people import PAIRS, PEOPLE, make_people, read_tastes
 from palate.scorers.users import Example
 from palate.train.loop import train
 from palate.train.run import Run
-from palate.train.users import open_user_encoder, read_users
-from palate.world import parts, prompts
+from palate.train.tastes import fit_tastes
+from palate.train.users import Learned, open_user_encoder, read_users
+from palate.world import SPREAD, Taste, parts, prompts
 
 torch.set_num_threads(1)
 JUDGES, UNSEEN, FEW = 48, 0.25, 4
+TASTES, TOLD = "tastes", "told"
 SEED_OF_PROMPTS = 50_665
 PARTS = ("fidelity", "vividness", "tidiness", "composition")
 COMMON: dict[str, Any] = {
@@ -67,7 +72,11 @@ PERSONAL: dict[str, Any] = {
 # later is drawn for by four. The mean over examples takes any number.
 EXAMPLES = {"personal.examples": 16, "personal.subsets": 64}
 ARMS: dict[str, dict[str, Any]] = {
-    # Four pairs of a person, by plain statistics of their pictures.
+    # A place among the tastes of the people learned from (`palate users fit`), by plain statistics.
+    "taste": {**PERSONAL, **EXAMPLES, "personal.users": f"taste:{TASTES}"},
+    # What a perfect encoder would be worth: everybody's true taste, of the unseen too, is told.
+    "told": {**PERSONAL, "personal.users": "learned"},
+    # The mean of plain statistics' differences, 31 numbers, nothing learned.
     "looks": {**PERSONAL, **EXAMPLES, "personal.users": "looks"},
     # A trained vector for each person of the training; nobody unseen has one.
     "learned": {**PERSONAL, "personal.users": "learned"},
@@ -95,22 +104,55 @@ def data_of(seed: int, each: int, work: Path) -> Path:
         part_people(
             out / "snapshot", out / "split", unseen=UNSEEN, held_out=0.1, few=FEW, seed=seed
         )
+    if not (out / TASTES).exists():
+        fit_tastes(PreferencePairs.open(out / "split" / "train"), "looks", out / TASTES, seed=seed)
     return out
+
+
+@contextmanager
+def known_by_taste(tastes: Mapping[str, Taste]) -> Iterator[None]:
+    """Inside, vectors that would be trained for each person say what the person truly likes."""
+
+    def known(self: Learned, names: Sequence[str]) -> Tensor:
+        rows = torch.zeros(len(names), 1, self.width)
+        for row, name in enumerate(names):
+            rows[row, 0, : len(SPREAD)] = direction_of(tastes[name])
+        return rows
+
+    before, Learned.known = Learned.known, known
+    try:
+        yield
+    finally:
+        Learned.known = before
+
+
+def direction_of(taste: Taste) -> Tensor:
+    """A taste in units of natural spread, with a root mean square of one."""
+    weights = torch.tensor([getattr(taste, part) * size for part, size in SPREAD.items()])
+    return weights / weights.square().mean().sqrt()
 
 
 def trained(arm: str, settings: Mapping[str, Any], data: Path, seed: int, work: Path) -> Any:
     """The finished training of an arm; one that is finished already is read again."""
-    run = Run.from_values(
-        {**COMMON, **settings, "data": str(data / "split" / "train"), "seed": seed}
-    )
-    folder = work / f"{arm}-{seed}"
-    return train(run, folder, cache=work / "cache", resume=folder.exists())
+    values = {**COMMON, **settings, "data": str(data / "split" / "train"), "seed": seed}
+    if values.get("personal.users") == f"taste:{TASTES}":
+        values["personal.users"] = f"taste:{data / TASTES}"
+    run, folder = Run.from_values(values), work / f"{arm}-{seed}"
+    with known_by_taste(read_tastes(data / PEOPLE)) if arm == TOLD else nullcontext():
+        return train(run, folder, cache=work / "cache", resume=folder.exists())
 
 
-def embeddings_of(export: Path, data: Path) -> dict[str, dict[str, Tensor]]:
-    """By group, everybody's embedding of one choice of examples: four pairs, of the unseen all."""
+def embeddings_of(arm: str, export: Path, data: Path) -> dict[str, dict[str, Tensor]]:
+    """By group, everybody's embedding: of the unseen by the four pairs that are known of them."""
     known = read_users(export)
     found = {"seen": dict(known)}
+    if arm == TOLD:
+        tastes, width = read_tastes(data / PEOPLE), known.tensor.shape[-1]
+        told = {name: direction_of(taste) for name, taste in tastes.items()}
+        padded = {
+            name: functional.pad(row, (0, width - len(row)))[None] for name, row in told.items()
+        }
+        return {**found, "unseen": {n: row for n, row in padded.items() if n not in known}}
     if known.about["users"] == "learned":
         return found
     encoder = open_user_encoder(
@@ -154,7 +196,7 @@ def draw_all(
         return
     for strength in told.strengths:
         name = arm if strength == 1 else f"{arm} x{strength:g}"
-        for group, people in embeddings_of(export, data).items():
+        for group, people in embeddings_of(arm, export, data).items():
             for user in sorted(people)[: told.seen if group == "seen" else None]:
                 voice = Listening(model, people[user], strength=strength)
                 for row in measured(voice, asked, 0):
@@ -185,6 +227,7 @@ def one(
     """Train and draw one arm for one seed, and write what was found."""
     started = time.perf_counter()
     data = data_of(seed, told.pairs_each, told.work)
+    shutil.copy(data / PEOPLE, told.out / f"people-{seed}.json")
     result = trained(arm, settings, data, seed, told.work)
     seconds = time.perf_counter() - started
     rows = list(draw_all(arm, result.export, data, asked, told))

@@ -1,11 +1,11 @@
 """From one person to another of nearly the opposite taste: what each of the two makes of the way.
 
-    python lab/personal/slides.py lab/personal --work runs/personal --arm looks
+    python lab/personal/slides.py lab/personal --work runs/personal
 
 For the most opposed people of each seed and group, pictures of the same prompts and noise are
 drawn for mixtures of both, and both judge them by their true taste. One row per pair of people and
-share goes to `slides.csv`, what follows of all pairs to `curves.json`, and one strip of pictures to
-`strip.png`. Training (`run.py`) comes before.
+share goes to `slides.csv`, what follows of all pairs to `curves.json`, and to `strip-GROUP.png` the
+pictures of one seed's most opposed two. Training (`run.py`) comes before.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from run import append, asked_prompts, data_of, embeddings_of
 from torch import Tensor
 
@@ -28,7 +29,9 @@ from palate.recipes.people import PEOPLE, read_tastes
 from palate.world import Taste, TrueReward, likeness
 
 SHARES = tuple(step / 6 for step in range(7))
-PAIRS_OF_PEOPLE, PROMPTS, SHOWN = 4, 24, 4
+PAIRS_OF_PEOPLE, PROMPTS, SHOWN = 4, 24, 8
+# Of the shown ones, those in the strip: different scenes and grounds.
+ROWS = (0, 2, 5, 7)
 
 
 def opposed(people: Sequence[str], tastes: dict[str, Taste], count: int) -> list[tuple[str, str]]:
@@ -50,7 +53,7 @@ def drawn(
     export = told.work / f"{arm}-{seed}" / "export"
     model = load("shipped", weights=export)
     asked, found = asked_prompts(PROMPTS, choosing=told.choosing), []
-    for group, people in embeddings_of(export, data).items():
+    for group, people in embeddings_of(arm, export, data).items():
         for a, b in opposed(sorted(people), tastes, PAIRS_OF_PEOPLE):
             way = slide(
                 model,
@@ -107,33 +110,39 @@ def _three(said: Any) -> list[float]:
     return [round(value, 4) for value in (said.value, said.low, said.high)]
 
 
+def picture_of(way: Slide) -> Image.Image:
+    """A row for each of a few prompts, a column for each share."""
+    assert way.pictures is not None
+    rows = way.pictures.transpose(1, 0, 2, 3, 4)
+    labels = [f"{share:.0%}" for share in way.shares]
+    return strip(
+        [list(rows[at]) for at in ROWS], [way.prompts[at] for at in ROWS], labels, side=128
+    )
+
+
 def main() -> None:
-    """Draw all ways, write what was measured and the clearest of them as a picture."""
+    """Draw all ways; write what was measured, and of one seed the pictures."""
     told = argparse.ArgumentParser()
     told.add_argument("out", type=Path)
     told.add_argument("--work", type=Path, default=Path("runs/personal"))
     told.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     told.add_argument("--pairs-each", type=int, default=64)
     told.add_argument("--arm", default="looks")
+    told.add_argument("--show", type=int, default=1, help="the seed whose pictures are shown")
     told.add_argument("--choosing", action="store_true")
     told = told.parse_args()
     ways: dict[str, list[Slide]] = {}
+    first: dict[str, Slide] = {}
     for seed in told.seeds:
         for group, alike, _, way in drawn(seed, told.arm, told):
             append(told.out / "slides.csv", rows_of(seed, group, alike, way))
+            if seed == told.show:
+                first.setdefault(group, way)
             ways.setdefault(group, []).append(way)
+    for group, way in first.items():
+        picture_of(way).save(told.out / f"strip-{group}.png")
     curves = {group: told_of(curve(several)) for group, several in ways.items()}
     (told.out / "curves.json").write_text(json.dumps(curves, indent=1) + "\n")
-    # The first way of unseen people: the most opposed two of the first seed.
-    way = ways["unseen"][0]
-    assert way.pictures is not None
-    page = strip(
-        [list(row) for row in way.pictures.transpose(1, 0, 2, 3, 4)],
-        way.prompts[:SHOWN],
-        [f"{share:.0%}" for share in SHARES],
-        side=128,
-    )
-    page.save(told.out / "strip.png")
     with (told.out / "slides.csv").open(newline="") as file:
         print(f"{sum(1 for _ in csv.DictReader(file))} rows")  # noqa: T201
 

@@ -2,8 +2,10 @@
 
     python lab/personal/table.py lab/personal/drawn.csv --out lab/personal/results.csv
 
-Every seed's people judge what was drawn for each of their own group. Intervals `low` and `high`
-take people as chance; `low_both` and `high_both` people and prompts.
+Every seed's people judge what was drawn for each of their own group, by the tastes in
+`people-SEED.json` beside it. Intervals `low` and `high` take people as chance, `low_both` and
+`high_both` people and prompts, `low_trainings` and `high_trainings` trainings: the interval of
+their means by Student.
 """
 
 import argparse
@@ -14,16 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from palate.core.stats import Estimate
 from palate.evaluate.crossed import Crossed
 from palate.evaluate.personal import verdicts
 from palate.evaluate.two_way import two_way
-from palate.recipes.people import name_of
-from palate.world import Taste, diverse, weigh
+from palate.recipes.people import read_tastes
+from palate.world import Taste, weigh
 
 PARTS = ("fidelity", "vividness", "tidiness", "composition")
-JUDGES, POOLED = 48, "pooled"
+POOLED = "pooled"
+# People who came later are of a population of their own (`newcomers.py`).
+NEW = "new"
 # (seed, arm, group, drawn for) → the four numbers of each picture, [prompts, 4].
 Drawn = dict[tuple[int, str, str, str], np.ndarray]
 
@@ -43,9 +48,11 @@ def worth(taste: Taste, measured: np.ndarray) -> np.ndarray:
     return np.array([weigh(dict(zip(PARTS, row, strict=True)), taste) for row in measured.tolist()])
 
 
-def crossed(drawn: Drawn, seed: int, arm: str, group: str, pooled: str) -> Crossed:
+def crossed(drawn: Drawn, seed: int, arm: str, group: str, pooled: str, people: Path) -> Crossed:
     """One training's rewards among the people of a group."""
-    tastes = {name_of(judge): judge.taste for judge in diverse(JUDGES, seed)}
+    tastes = read_tastes(
+        people / (f"people-{seed}-new.json" if group == NEW else f"people-{seed}.json")
+    )
     users = sorted(name for s, a, g, name in drawn if (s, a, g) == (seed, arm, group))
     base = drawn[seed, "base", "base", ""]
     everyone = drawn.get((seed, pooled, pooled, ""))
@@ -67,17 +74,23 @@ def shifts(drawn: Drawn, seeds: list[int], arm: str, group: str) -> dict[str, np
     return {part: np.array(change)[:, at] for at, part in enumerate(PARTS)}
 
 
-def rows_of(drawn: Drawn, pooled: str) -> Iterator[dict[str, Any]]:
+def rows_of(drawn: Drawn, pooled: str, people: Path) -> Iterator[dict[str, Any]]:
     """A row for each question; of all seeds together and of each."""
     groups = sorted({(arm, group) for _, arm, group, name in drawn if name})
     for arm, group in groups:
         seeds = sorted({s for s, a, g, _ in drawn if (a, g) == (arm, group)})
         for which in [seeds, *([seed] for seed in seeds if len(seeds) > 1)]:
-            found = [crossed(drawn, seed, arm, group, pooled) for seed in which]
+            found = [crossed(drawn, seed, arm, group, pooled, people) for seed in which]
             key = {"arm": arm, "group": group, "seeds": " ".join(map(str, which))}
-            both = two_way(found)
+            both, each = two_way(found), [verdicts(one) for one in found]
             for question, said in verdicts(found).items():
-                yield {**key, "question": question, **_plain(said, both.get(question))}
+                means = [one[question].value for one in each]
+                yield {
+                    **key,
+                    "question": question,
+                    **_plain(said, both.get(question)),
+                    **_of_trainings(means),
+                }
             for part, change in shifts(drawn, which, arm, group).items():
                 yield {
                     **key,
@@ -95,6 +108,18 @@ def _plain(said: Estimate, both: Estimate | None) -> dict[str, Any]:
     return told
 
 
+def _of_trainings(means: list[float]) -> dict[str, float]:
+    """What other trainings on other people would give on average; nothing for a single one."""
+    if len(means) < 2:
+        return {}
+    half = stats.t.ppf(0.975, len(means) - 1) * np.std(means, ddof=1) / len(means) ** 0.5
+    middle = float(np.mean(means))
+    return {
+        "low_trainings": round(middle - float(half), 4),
+        "high_trainings": round(middle + float(half), 4),
+    }
+
+
 def main() -> None:
     """Read what was drawn, write what follows."""
     told = argparse.ArgumentParser()
@@ -102,14 +127,15 @@ def main() -> None:
     told.add_argument("--out", type=Path)
     told.add_argument("--pooled", default=POOLED, help="the arm that is everybody's pairs as one")
     told = told.parse_args()
-    rows = list(rows_of(read(told.drawn), told.pooled))
+    rows = list(rows_of(read(told.drawn), told.pooled, told.drawn.parent))
     for row in rows:
         if not told.out or len(row["seeds"].split()) > 1:
             print({k: v for k, v in row.items() if v is not None})  # noqa: T201
     if told.out:
         columns = ["arm", "group", "seeds", "question", "value", "low", "high", "n"]
+        columns += [f"{end}_{unit}" for unit in ("both", "trainings") for end in ("low", "high")]
         with told.out.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [*columns, "low_both", "high_both"])
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
 
