@@ -9,9 +9,10 @@ import torch
 from palate.core.files import load_weights, read_about, save_weights
 from palate.core.problems import DataError, SettingError, WeightsError
 from palate.core.streams import Streams
+from palate.scorers.taste_space import FILE, Space, fit, foretold, save
 from palate.scorers.users import Example
 from palate.scorers.users_looks import LooksUsers
-from palate.scorers.users_taste import FILE, Space, TasteUsers, fit, foretold, save
+from palate.scorers.users_taste import TasteUsers
 
 FEATURES, KINDS = 8, 2
 

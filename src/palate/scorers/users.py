@@ -9,7 +9,8 @@ dimensions, and it stays. A row that is all zeros is absent, and a user all of w
 absent is nobody.
 
 Read next: `users_looks.py`, by plain numbers of the pictures; `users_clip.py`, by CLIP features;
-`users_vision.py`, by the hidden states of a vision-language model.
+`users_vision.py`, by the hidden states of a vision-language model; `users_taste.py`, by a place
+among the tastes of many.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -3,7 +3,7 @@
 The folder is an encoder like any other: `personal.users=taste:FOLDER`. It must be made from pairs
 that are trained with, never from those that people are judged by.
 
-Read next: `palate/scorers/users_taste.py`, what is computed.
+Read next: `palate/scorers/taste_space.py`, what is computed.
 """
 
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from palate.core.files import new_folder
 from palate.core.problems import SettingError, require
 from palate.data.pairs import PreferencePairs
 from palate.data.people import different, usable
-from palate.scorers.users_taste import fit, foretold, save
+from palate.scorers.taste_space import fit, foretold, save
 from palate.train.examples import example_of
 from palate.train.users import check_encoder, open_user_encoder
 
