@@ -335,12 +335,12 @@ def test_a_round_in_which_nothing_is_clear_is_left_out_and_not_for_ever(tmp_path
     assert feed.told(0) == {"kept": 0.0, "score": 0.0, "score_range": 0.0}
     guard = Guard(tmp_path, 0.01)
     for _ in range(MOST_IDLE - 1):
-        guard.rest(idle=True)
+        guard.rest(UNDECIDED)
     again = Guard(tmp_path, 0.01)
     again.load_state(guard.state())
     with pytest.raises(HealthStop, match=r"no judgement was clear enough.*rollout\.threshold"):
-        again.rest(idle=True)
-    guard.rest(idle=False)
+        again.rest(UNDECIDED)
+    guard.rest(None)
     assert guard.idle == 0
 
 

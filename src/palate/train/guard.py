@@ -13,12 +13,25 @@ from typing import Any, final
 
 from palate.core.files import write_atomic
 from palate.core.problems import HealthStop
+from palate.train.step import FOR_NOBODY
+from palate.train.taken import UNDECIDED
 
 WINDOW = 20
 # Single accidents happen in honest data of any size; three within twenty steps do not.
 FEWEST = 3
-# Steps running in which everything drawn looked alike to the scorer.
+# Steps running in which there was nothing to learn from.
 MOST_IDLE = 20
+# By why a step had nothing to learn from, though nothing was broken: what is needed, what to do.
+IDLE: Mapping[str, tuple[str, str]] = {
+    UNDECIDED: (
+        "pictures of one prompt that the scorer tells apart",
+        "Lower rollout.threshold, draw more rollout.candidates, or ask another scorer.",
+    ),
+    FOR_NOBODY: (
+        "pairs of people whose embedding is heard",
+        "Lower personal.dropout or plan.caption_dropout, or raise plan.batch.",
+    ),
+}
 
 
 @final
@@ -65,19 +78,17 @@ class Guard:
                 fix=f"Look at {self._path.name} in the run folder; the last checkpoint is whole.",
             )
 
-    def rest(self, *, idle: bool) -> None:
-        """Note whether a step had nothing to learn from.
+    def rest(self, why: str | None) -> None:
+        """Note why a step was left out, or None; one of `IDLE` had nothing to learn from.
 
         Raises:
             HealthStop: when it has been so for too long.
         """
-        self.idle = self.idle + 1 if idle else 0
+        self.idle = self.idle + 1 if why in IDLE else 0
         if self.idle >= MOST_IDLE:
-            raise HealthStop(
-                got=f"{self.idle} steps running in which no judgement was clear enough",
-                need="pictures of one prompt that the scorer tells apart",
-                fix="Lower rollout.threshold, draw more rollout.candidates, or ask another scorer.",
-            )
+            need, fix = IDLE[str(why)]
+            got = f"{self.idle} steps running in which {why}"
+            raise HealthStop(got=got, need=need, fix=fix)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint has to hold."""

@@ -69,6 +69,11 @@ class Optimizer:
         """What a gradient scaler steps."""
         return self._adamw
 
+    @property
+    def pushed(self) -> bool:
+        """Whether any weight has a gradient."""
+        return any(weight.grad is not None for weight in self.weights.values())
+
     def set_rate(self, step: int) -> float:
         """Set, and return, the learning rate of a step."""
         rate = learning_rate(self._plan, step)

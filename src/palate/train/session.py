@@ -17,7 +17,7 @@ from palate.train import checkpoint
 from palate.train.book import Book
 from palate.train.changes import INEXACT
 from palate.train.feed import Feed
-from palate.train.guard import Guard
+from palate.train.guard import IDLE, Guard
 from palate.train.health import Monitor
 from palate.train.log import Event, Kind, RowLog, Tracker, open_tracker, read_rows
 from palate.train.meter import step_row
@@ -25,11 +25,10 @@ from palate.train.place import BOARD, HEALTH, Place, enough_room
 from palate.train.run import Run
 from palate.train.start import start_facts
 from palate.train.step import Learner, Outcome, judged
-from palate.train.taken import UNDECIDED
 
 Tell = Callable[[Event], None]
 # Why a step may be left out without anything being broken.
-CALM = ("loss scale lowered", UNDECIDED)
+CALM = ("loss scale lowered", *IDLE)
 # What is computed, and may differ in its last digits on another machine.
 PROBED = ("reference_probe", "latents and embeddings", "facts", "people")
 
@@ -132,7 +131,7 @@ class Session:
         lost = outcome.skipped is not None and outcome.skipped not in CALM
         seen, broken = judged(batch, outcome.culprits)
         self.guard.count(seen=seen, broken=broken, skipped=lost)
-        self.guard.rest(idle=outcome.skipped == UNDECIDED)
+        self.guard.rest(outcome.skipped)
 
     def check(self, step: int) -> None:
         """Ask the health monitor, and stop if it says so.

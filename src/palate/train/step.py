@@ -27,6 +27,8 @@ from palate.train.noise import Question
 from palate.train.optimizer import Optimizer
 
 Answer = TypeVar("Answer")
+# Why a step may move nothing: who is nobody gets the base model, in which nothing is trained.
+FOR_NOBODY = "every pair was for nobody"
 Source = Callable[[Any], Question]
 # What a full memory says on a CPU, where torch has no class of its own for it.
 _FULL = ("can't allocate memory", "not enough memory")
@@ -108,6 +110,11 @@ class Learner:
             return Outcome(
                 pairs=batch.judgements, rate=rate, skipped="loss is not finite",
                 culprits={**broken, **found}, measures=measures, ids=batch.ids,
+            )  # fmt: skip
+        if not self.optimizer.pushed:
+            return Outcome(
+                pairs=batch.judgements, rate=rate, skipped=FOR_NOBODY,
+                culprits=broken, measures=measures, ids=batch.ids,
             )  # fmt: skip
         norm = self._update()
         return Outcome(
@@ -209,7 +216,10 @@ class Learner:
         self.optimizer.load_state(self.averages.load_state(tensors))
 
     def _gradients(self, batch: Rows, number: int) -> dict[str, Tensor]:
-        """Add up the gradients of all micro-batches; returns per-pair numbers."""
+        """Add up the gradients of all micro-batches; returns per-pair numbers.
+
+        A micro-batch whose pairs are all for nobody has no gradient, and adds none.
+        """
         self.optimizer.clear()
         measures: list[dict[str, Tensor]] = []
         parts = batch.parts(self.pairs_at_once)
@@ -221,7 +231,8 @@ class Learner:
                 verdict.loss if part.weight is None else verdict.loss * part.weight.to(verdict.loss)
             )
             # A sum over the pairs of the whole batch: a ragged last part weighs what it holds.
-            self.scaler.scale(loss.sum() / len(batch)).backward()
+            if loss.requires_grad:
+                self.scaler.scale(loss.sum() / len(batch)).backward()
             measures.append(measure(contrast, verdict, self.objective.needs))
         return {name: torch.cat([part[name] for part in measures]) for name in measures[0]}
 
