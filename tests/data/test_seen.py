@@ -9,10 +9,11 @@ from data.made import pickapic, plain
 from palate.core.files import damage
 from palate.core.problems import DataError, SettingError, StateError
 from palate.data.comparison import Comparison, compare
+from palate.data.examples import examples_for
 from palate.data.folds import folded
 from palate.data.pairs import Pair, PreferencePairs
 from palate.data.part import label_part
-from palate.data.people import examples_for, users_of
+from palate.data.people import users_of
 from palate.data.seen import People, part_people
 from palate.data.snapshot import read_imports, read_rows, verify
 from palate.data.sources import import_comparisons

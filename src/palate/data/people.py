@@ -1,4 +1,4 @@
-"""Whose pairs are whose: users, the few pairs that stand for one of them, and how many count.
+"""Whose pairs are whose: users, which of their pairs say anything, and how many count.
 
 A user is a judge with a name. Where any person judged, users are the people; machines' labels on
 the same pictures are left out and counted. Where nobody but machines judged, machines are the
@@ -6,14 +6,13 @@ users, as in PPD's first experiment, in which three scorers stand for three peop
 (arXiv:2501.06655). A tie says nothing of a taste, and two pictures that one user put in either
 order say nothing certain: both are left out and counted.
 
-Read next: `seen.py`, splits by user and by prompt; `loader.py`, which draws users evenly.
+Read next: `examples.py`, the few pairs that stand for a user; `seen.py`, splits by user and by
+prompt; `loader.py`, which draws users evenly.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count as numbers
-from math import comb
 from typing import Final, TypeVar, final
 
 from palate.core.problems import DataError, SettingError, nearest, require
@@ -178,73 +177,6 @@ def pictures_of(pair: Pair) -> frozenset[str]:
     return frozenset((pair.chosen, pair.rejected))
 
 
-def examples_for(
-    mine: Sequence[Pair], *, count: int, subsets: int, seed: int, user: str
-) -> tuple[tuple[Pair, ...], ...]:
-    """Choices of a few of a user's pairs, drawn by seed, name and ids; each sorted by id.
-
-    All choices differ; there are fewer where no more exist. The first one has as many pairs as can
-    be had. Of somebody with `count` pairs or fewer it has all, and the others leave one out each,
-    so that this pair too can be learned with examples that are not itself. Pairs are left out
-    evenly: with enough choices (`subsets · (n − count) ≥ n`) each of the user's n pairs is missing
-    from one of them.
-
-    Args:
-        mine: The user's usable pairs, in any order; of two judgements of the same two pictures one
-            is drawn from.
-        count: Pairs in each choice.
-        subsets: How many choices.
-        seed: The run's seed.
-        user: Whose pairs they are.
-
-    Raises:
-        SettingError: when count or subsets is not positive.
-        DataError: when there is no pair.
-    """
-    for name, value in (("count", count), ("subsets", subsets)):
-        require(
-            value > 0,
-            got=f"{name}={value}",
-            need=f"{name} of at least 1",
-            fix="PPD takes four pairs of a user; several choices of them are ours.",
-        )
-    pool = sorted(different(mine), key=lambda pair: pair.id)
-    require(
-        bool(pool),
-        got=f"no pair of user {user}",
-        need="at least one",
-        fix="`palate users list` says how many pairs of whom can be used.",
-        kind=DataError,
-    )
-    every = len(pool) <= count
-    size = len(pool) - 1 if every else count
-    chosen: dict[tuple[str, ...], tuple[Pair, ...]] = {}
-    if every:
-        chosen[tuple(pair.id for pair in pool)] = tuple(pool)
-    room = min(subsets, len(chosen) + (comb(len(pool), size) if size else 0))
-    for drawn in _choices(pool, size, Streams(seed), user):
-        if len(chosen) >= room:
-            break
-        chosen.setdefault(tuple(pair.id for pair in drawn), drawn)
-    return tuple(chosen.values())
-
-
-def away_from(subsets: Iterable[tuple[Pair, ...]], pair: Pair) -> tuple[tuple[Pair, ...], ...]:
-    """The choices that do not give a pair's answer away: what it may be learned with.
-
-    None holds a judgement of the same two pictures. Those that show neither picture at all come
-    before others: in Pick-a-Pic the picture preferred last is often shown again.
-
-    Returns:
-        The choices with neither picture where there are any, otherwise those without the pair;
-        empty where there is none, such as for a user's only pair.
-    """
-    two = pictures_of(pair)
-    without = tuple(each for each in subsets if all(pictures_of(one) != two for one in each))
-    clear = tuple(each for each in without if not any(two & pictures_of(one) for one in each))
-    return clear or without
-
-
 def capped(pairs: PreferencePairs, cap: int, seed: int) -> PreferencePairs:
     """At most `cap` pairs of each user, drawn by seed and ids; a larger cap holds a smaller one's.
 
@@ -305,20 +237,6 @@ def _counted(pairs: PreferencePairs, judged: Iterable[Pair]) -> Iterator[Pair]:
 
 def _busiest_first(found: Mapping[str, _Held]) -> dict[str, _Held]:
     return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
-
-
-def _choices(
-    pool: Sequence[Pair], size: int, streams: Streams, user: str
-) -> Iterator[tuple[Pair, ...]]:
-    """Endless choices: neighbours in a drawn order, or all but neighbours where those are fewer."""
-    out = len(pool) - size
-    block = min(size, out)
-    for epoch in numbers() if block else ():
-        key = {pair.id: streams("examples", user, epoch, pair.id).seed for pair in pool}
-        order = sorted(pool, key=lambda pair: key[pair.id])
-        for first in range(0, len(order), block):
-            taken = {order[place % len(order)].id for place in range(first, first + block)}
-            yield tuple(pair for pair in pool if (pair.id in taken) == (size <= out))
 
 
 def _why_not(found: Everybody) -> str:

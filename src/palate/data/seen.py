@@ -5,7 +5,8 @@ few pairs are known; whether it follows those it did learn from, of their other 
 seen or unseen, never both, and of one user no prompt is on two sides. Other people may have asked
 for the same thing: how many prompts training knows from somebody else is counted.
 
-Read next: `people.py`, who is a user and which pairs can be used.
+Read next: `people.py`, who is a user and which pairs can be used; `examples.py`, which few of them
+stand for a user.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +18,11 @@ from palate.core.files import new_folder, write_json
 from palate.core.problems import DataError, require
 from palate.core.streams import Streams
 from palate.data.comparison import Comparison
+from palate.data.examples import examples_for
 from palate.data.folds import folded
 from palate.data.pack import Pack
 from palate.data.pairs import Pair, PreferencePairs, pairs_of
-from palate.data.people import FEW, Everybody, different, examples_for, pictures_of, usable
+from palate.data.people import FEW, Everybody, different, pictures_of, usable
 from palate.data.snapshot import read_imports, read_rows
 from palate.data.store import Snapshot, digest_rows, write_snapshot
 from palate.data.synthetic import LABELLED_PART

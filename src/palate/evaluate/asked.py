@@ -14,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from palate.core.problems import DataError, require
+from palate.data.examples import examples_for
 from palate.data.pairs import Pair, PreferencePairs
-from palate.data.people import examples_for, usable
+from palate.data.people import usable
 from palate.train.embedding import examples_of
 from palate.train.finder import Finder
 

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from palate.core.problems import DataError, require
 from palate.core.streams import Streams
+from palate.data.examples import examples_for
 from palate.data.folds import folded
 from palate.data.pairs import Pair, PreferencePairs
-from palate.data.people import different, examples_for, usable
+from palate.data.people import different, usable
 from palate.scorers.users import UserEncoder
 from palate.train.embedding import examples_of
 

@@ -27,9 +27,10 @@ from torch import Tensor
 
 from palate.backbones import Personal
 from palate.core.streams import Streams
+from palate.data.examples import away_from
 from palate.data.loader import ByUser, Order
 from palate.data.pairs import Pair, PreferencePairs
-from palate.data.people import away_from, capped, survey
+from palate.data.people import capped, survey
 from palate.train.personal import PersonalSettings
 from palate.train.users import Users
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from palate.core.files import load_weights, read_about, save_weights
 from palate.core.problems import DataError, WeightsError, require
+from palate.data.examples import examples_for
 from palate.data.pairs import Pair, PreferencePairs
-from palate.data.people import UserFacts, examples_for, named_user, survey, usable
+from palate.data.people import UserFacts, named_user, survey, usable
 from palate.scorers.users import Example, UserEncoder
 
 SUFFIX = ".safetensors"

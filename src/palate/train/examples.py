@@ -14,8 +14,9 @@ from torch import Tensor
 
 from palate.core.files import digest_json
 from palate.core.problems import DataError, require
+from palate.data.examples import away_from, examples_for
 from palate.data.pairs import Pair, PreferencePairs
-from palate.data.people import Everybody, away_from, different, examples_for, usable
+from palate.data.people import Everybody, different, usable
 from palate.scorers.users import Example, UserEncoder
 from palate.train.book import Book, Choice, Read
 from palate.train.cache import ROWS_AT_ONCE, Tell, fill_rack
