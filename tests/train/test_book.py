@@ -1,5 +1,6 @@
 """Whose embedding a pair is learned with: never one made from its own answer."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from palate.core.problems import DataError, SettingError
 from palate.data.loader import ByUser, Order
 from palate.data.pairs import Pair, PreferencePairs
 from palate.train.book import Book
+from palate.train.choices import ALONE, CONTRADICTORY
 from palate.train.examples import open_book
 from palate.train.run import Run
 from train.people import PEOPLE, people
@@ -107,11 +109,19 @@ def test_who_cannot_be_learned_from_is_left_out_and_counted(data, kept):
     assert learned <= {"anna", "ben", "cleo"}
     assert {pair.judge for pair in held_out} <= {"anna", "ben", "cleo"}
     assert set(book.people) == learned
-    assert book.left_out["contradictory pairs"] == 4
-    assert book.left_out["pairs with no other one of the same person"] >= 1
-    facts = book.facts(train)
+    sides = PreferencePairs.open(data).split(by="prompt", held_out=0.05, seed=0)
+    for name, side, used in zip(("training", "held out"), sides, (train, held_out), strict=True):
+        assert sum(book.left_out[name].values()) + len(used) == len(side)
+    lost = Counter(book.left_out["training"]) + Counter(book.left_out["held out"])
+    assert lost[CONTRADICTORY] == 4
+    assert lost[ALONE] >= 1
+    facts = book.facts(train, held_out)
     assert (facts["people"], facts["pairs"]) == (len(learned), len(train))
-    assert "4 contradictory pairs" in book.sentence(train)
+    assert facts["held_out"] == len(held_out)
+    assert facts["unseen"] == 0, "Dora's only pair makes nobody unseen"
+    told = book.sentence(train, held_out)
+    assert "4 contradictory pairs" in told
+    assert f"checked by {len(held_out)} held-out ones" in told
 
 
 def test_a_held_out_pair_is_asked_with_examples_of_training_where_there_are_any(data, kept):
@@ -133,7 +143,7 @@ def test_somebody_unseen_is_asked_with_their_own_other_held_out_pairs(tmp_path, 
     for pair in held_out:
         assert book.away(pair)
         assert not any(pictures(each) & pictures(pair) for c in book.away(pair) for each in c)
-    assert book.facts(train)["unseen"] == 1
+    assert book.facts(train, held_out)["unseen"] == 1
 
 
 def test_one_person_alone_has_nobody_to_be_told_apart_from(tmp_path, kept):

@@ -5,6 +5,10 @@ made once and kept. A pair is shown one of those that hold no judgement of its o
 drawn anew at each visit, so that nobody's answer is among the examples it is learned from. Pairs
 of people without any other pair cannot be shown one: they are left out, and counted.
 
+That holds for the examples, and not for an encoder that was itself learned from people's choices
+(`taste:FOLDER`). One that was learned from these very pairs has seen all their answers, those of
+held-out pairs included; the book then says so in its notes.
+
 Held-out pairs of people who are trained are asked with examples from the training pairs; those of
 people who are not, with examples from the person's own other held-out pairs.
 
@@ -12,7 +16,7 @@ At a share of visits the user is dropped. PPD does so (the rate is 0.1 here; the
 found) in order that nobody's embedding stays the base model. Here it is the base model to the bit
 whatever is trained, so that a dropped visit has no gradient and only takes a pair out of the step.
 
-Read next: `examples.py`, where the choices and their embeddings come from.
+Read next: `choices.py`, where the choices come from; `examples.py`, their embeddings.
 """
 
 from collections import Counter
@@ -27,14 +31,14 @@ from torch import Tensor
 
 from palate.backbones import Personal
 from palate.core.streams import Streams
-from palate.data.examples import away_from
+from palate.data.examples import Choice
 from palate.data.loader import ByUser, Order
 from palate.data.pairs import Pair, PreferencePairs
-from palate.data.people import capped, survey
+from palate.data.people import capped
+from palate.train.choices import Choices
 from palate.train.personal import PersonalSettings
-from palate.train.users import Users
+from palate.train.users import Users, check_known
 
-Choice = tuple[Pair, ...]
 Read = Callable[[str, Choice], Tensor]
 
 
@@ -48,11 +52,14 @@ class Book:
         seed: The run's seed.
         form: Tokens and width of an embedding.
         about: Who made the embeddings, and with which settings.
-        choices: By user, choices of examples; the first is the one to know them by.
+        choices: Everybody's choices of examples.
         people: Those who have a training pair, sorted.
         read: Somebody's embedding by one of their choices.
         digest: SHA-256 of everything that may be shown.
-        left_out: Why pairs are left out of training, and how many.
+        left_out: By side of the split, `training` and `held out`: how many of its pairs are left
+            out, by reason. With those that are used it is all of them.
+        broken: Choices that nobody is shown because their embeddings are not finite.
+        notes: What one should know of who made the embeddings, a sentence each.
         dropout: Share of visits for nobody.
     """
 
@@ -60,11 +67,13 @@ class Book:
     seed: int
     form: tuple[int, int]
     about: Mapping[str, Any]
-    choices: Mapping[str, tuple[Choice, ...]]
+    choices: Choices
     people: tuple[str, ...]
     read: Read
     digest: str
-    left_out: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    left_out: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))
+    broken: int = 0
+    notes: tuple[str, ...] = ()
     dropout: float = 0.0
 
     def of(self, pair: Pair, visit: int) -> Float[Tensor, " tokens width"]:
@@ -78,7 +87,7 @@ class Book:
 
     def away(self, pair: Pair) -> tuple[Choice, ...]:
         """The choices of its judge's examples that a pair may be shown."""
-        return away_from(self.choices.get(pair.judge, ()), pair)
+        return self.choices.away(pair)
 
     @property
     def nobody(self) -> Float[Tensor, " tokens width"]:
@@ -97,8 +106,7 @@ class Book:
 
     def asked(self, pairs: PreferencePairs) -> PreferencePairs:
         """The pairs whose judge is known by other pairs than each of them."""
-        usable = {pair.id for own in survey(pairs).pairs.values() for pair in own}
-        return pairs.filter(lambda pair: pair.id in usable and bool(self.away(pair)))
+        return self.choices.asked(pairs)
 
     def order(self, pairs: PreferencePairs, batch: int) -> Order | ByUser:
         """Which of the training pairs belong to which step."""
@@ -121,7 +129,9 @@ class Book:
 
     def users(self) -> Users:
         """Everyone it is trained with by their first choice, to be kept beside the weights."""
-        rows = [self.read(name, self.choices[name][0]) for name in self.people]
+        if self.settings.learned:
+            return Users.of_vectors(self.people, self.about)
+        rows = [self.user(name) for name in self.people]
         return Users(names=self.people, tensor=torch.stack(rows), about=self.about)
 
     def user(self, name: str) -> Float[Tensor, " tokens width"]:
@@ -130,26 +140,36 @@ class Book:
         Raises:
             SettingError: when nobody is called so, with the nearest name.
         """
-        return self.users().of(name)
+        check_known(name, self.people)
+        return self.read(name, self.choices.of[name][0])
 
-    def facts(self, pairs: PreferencePairs) -> dict[str, Any]:
-        """For the record of a run on these training pairs."""
-        many = Counter(pair.judge for pair in pairs)
+    def facts(self, train: PreferencePairs, held_out: PreferencePairs) -> dict[str, Any]:
+        """For the record of a run that learns from these pairs, and is checked by those."""
+        many = Counter(pair.judge for pair in train)
         return {
             **self.about,
             "digest": self.digest,
             "people": len(many),
-            "pairs": len(pairs),
+            "pairs": len(train),
             "busiest": max(many.values(), default=0),
-            "choices": sum(len(self.choices[name]) for name in self.people),
-            "unseen": len(self.choices) - len(self.people),
+            "choices": sum(len(self.choices.of[name]) for name in self.people),
+            "broken": self.broken,
+            "held_out": len(held_out),
+            "unseen": len({pair.judge for pair in held_out} - set(self.people)),
             "cap": self.settings.cap,
-            "left_out": dict(self.left_out),
+            "left_out": {side: dict(lost) for side, lost in self.left_out.items()},
+            "notes": list(self.notes),
         }
 
-    def sentence(self, pairs: PreferencePairs) -> str:
+    def sentence(self, train: PreferencePairs, held_out: PreferencePairs) -> str:
         """What an event says of it."""
-        people = len({pair.judge for pair in pairs})
-        lost = [f"{count:,} {why}" for why, count in self.left_out.items() if count]
-        tail = f"; left out: {', '.join(lost)}" if lost else ""
-        return f"{people:,} people and {len(pairs):,} of their pairs{tail}."
+        people = len({pair.judge for pair in train})
+        lost = [
+            f"; {side}, left out: {', '.join(f'{many:,} {why}' for why, many in reasons.items())}"
+            for side, reasons in self.left_out.items()
+            if reasons
+        ]
+        return (
+            f"{people:,} people and {len(train):,} of their pairs, checked by {len(held_out):,} "
+            f"held-out ones{''.join(lost)}."
+        )

@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from typing import final
 
 from palate.data.agreement import unnamed
+from palate.data.examples import Choice, away_from, examples_for
 from palate.data.pairs import Pair, PreferencePairs
-from palate.data.people import Everybody, away_from, different, examples_for
+from palate.data.people import Everybody, different
 from palate.data.synthetic import MACHINES
 from palate.train.personal import PersonalSettings
-
-Choice = tuple[Pair, ...]
 
 ALONE = "pairs with no other one of the same person"
 NO_VECTOR = "pairs of people without a vector"
@@ -28,7 +27,7 @@ OF_MACHINES = "judgements of machines"
 NAMELESS = "judgements without a name"
 CAPPED = "pairs above the cap"
 # Of somebody known by a vector of their own: a choice of no examples.
-_NO_EXAMPLES: Choice = ()
+_NO_EXAMPLES = Choice()
 
 
 @final

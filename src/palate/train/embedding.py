@@ -134,8 +134,12 @@ def embedding_of(
 
 def _person(pairs: PreferencePairs, user: str | None) -> UserFacts:
     """The one who is meant, if anything can be learned of them."""
-    found = {facts.user: facts for facts in survey(pairs).facts}
-    known = usable(pairs).pairs
+    everybody = survey(pairs)
+    found = {facts.user: facts for facts in everybody.facts}
+    # One person alone, of whom nothing can be learned, is told so by name.
+    known = everybody.pairs if user is not None or len(found) == 1 else usable(pairs).pairs
+    if user is None and len(found) == 1:
+        user = next(iter(found))
     if user is None:
         require(
             len(known) == 1,

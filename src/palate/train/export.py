@@ -10,6 +10,7 @@ from typing import Any
 from palate.backbones.backbone import Backbone
 from palate.core.files import MANIFEST, digest_file, new_folder, read_json, write_atomic, write_json
 from palate.core.record import provenance
+from palate.train.personal import LEARNED
 from palate.train.place import EXPORT, RECORD, Place
 from palate.train.run import Run
 from palate.train.users import USERS, Users, write_users
@@ -162,7 +163,11 @@ def card(record: Mapping[str, Any], digests: Mapping[str, str]) -> str:
         "",
         "## Use",
         "",
-        *_usage(digests, staged=_STAGE_B in model.get("digests", {})),
+        *_usage(
+            digests,
+            staged=_STAGE_B in model.get("digests", {}),
+            learned=(record.get("personal") or {}).get("users") == LEARNED,
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -185,24 +190,35 @@ def _people(personal: Mapping[str, Any] | None) -> list[str]:
     """Whose tastes it follows, and who makes their embeddings."""
     if personal is None:
         return []
-    lost = [f"{count} {why}" for why, count in personal["left_out"].items() if count]
     cap = "no cap" if personal["cap"] is None else f"at most {personal['cap']} of each"
     return [
         f"- People: {personal['people']}, with {personal['pairs']} training pairs ({cap}; the "
         f"busiest has {personal['busiest']})",
-        f"- Left out: {', '.join(lost) or 'no pair'}",
+        *[f"- Left out, {side}: {_lost(lost)}" for side, lost in personal["left_out"].items()],
         f"- Embeddings of people: {personal['users']}, from up to {personal['examples']} pairs "
         f"each, {personal['choices']} choices of these; encoder {personal['identity']}",
+        *[f"- Note: {note}" for note in personal["notes"]],
         f"- `{USERS}` holds the names of these people and an embedding of each: remove it before "
         "publishing what should not be told of them; the model works without",
     ]
 
 
-def _usage(digests: Mapping[str, str], *, staged: bool) -> list[str]:
-    """How plain diffusers loads the files; `staged` folders have stages of which one is trained."""
+def _lost(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{many} {why}" for why, many in reasons.items()) or "no pair"
+
+
+def _usage(digests: Mapping[str, str], *, staged: bool, learned: bool) -> list[str]:
+    """How plain diffusers loads the files.
+
+    Args:
+        digests: The files.
+        staged: Whether the folder has stages of which one is trained.
+        learned: Whether its people have a learned vector each, and no embedding is kept.
+    """
     opened = _OPENED_BY_PARTS if staged else _OPENED
     if USERS in digests:
-        return _usage_for_people([line.replace("FOLDER", "BASE") for line in opened])
+        based = [line.replace("FOLDER", "BASE") for line in opened]
+        return _usage_for_people(based, learned=learned)
     # A LoRA is one file; a whole pipeline has a folder for each of its parts.
     if any("/" in name for name in digests):
         return ["```python", *opened, "```"]
@@ -210,19 +226,27 @@ def _usage(digests: Mapping[str, str], *, staged: bool) -> list[str]:
     return ["```python", *base, "pipeline.load_lora_weights(FOLDER)", "```"]
 
 
-def _usage_for_people(opened: Sequence[str]) -> list[str]:
+def _usage_for_people(opened: Sequence[str], *, learned: bool) -> list[str]:
+    others = "" if learned else ", or `--user PAIRS` with a few pairs of somebody new"
+    file = f'"FOLDER/{USERS}"'
+    found = [f'user = load_file({file})["users"][0]']
+    if learned:
+        found = [
+            f'places = load_file({file})["users"]',
+            "user = torch.nn.functional.one_hot(places[0], len(places)).float()[None]",
+        ]
     return [
-        "With palate: `palate sample --weights FOLDER --user NAME`, or `--user PAIRS` with a few "
-        "pairs of somebody new. In plain diffusers:",
+        f"With palate: `palate sample --weights FOLDER --user NAME`{others}. In plain diffusers:",
         "",
         "```python",
+        *(["import torch"] if learned else []),
         *opened,
         "",
         "from safetensors.torch import load_file",
         "",
         "from palate.backbones.personal import listen",
         "",
-        f'user = load_file("FOLDER/{USERS}")["users"][0]',
+        *found,
         'listen(pipeline, "FOLDER").draw_for(user[None])',
         "```",
         "",

@@ -83,11 +83,13 @@ def check_pairs(run: Run, pairs: PreferencePairs) -> None:
     )
     _, held_out = pairs.split(by=run.split.by, held_out=run.split.held_out, seed=run.seed)
     other = "judge" if run.split.by == "prompt" else "prompt"
+    _, others = pairs.split(by=other, held_out=run.split.held_out, seed=run.seed)
     require(
         len(held_out) > 0,
         got=f"{len(pairs)} pairs, all with the same {run.split.by}",
         need=f"at least two {run.split.by}s: one is held out for the health checks",
-        fix=f"Add pairs with other {run.split.by}s, or use split.by={other}.",
+        fix=f"Add pairs with other {run.split.by}s"
+        + (f", or use split.by={other}." if len(others) else f"; they all have one {other} too."),
         kind=DataError,
     )
 
@@ -130,7 +132,10 @@ def open_session(
     used: Sequence[Pair] = tuple(pairs)
     if book is not None:
         train, held_out = book.trained(train), book.asked(held_out)
-        tell(Event(kind="open", text=f"For everybody's own taste: {book.sentence(train)}"))
+        said = book.sentence(train, held_out)
+        tell(Event(kind="open", text=f"For everybody's own taste: {said}"))
+        for note in book.notes:
+            tell(Event(kind="warning", text=note))
         used = (*train, *held_out)
     cache.fill(
         backbone,
@@ -198,7 +203,7 @@ def open_session(
                 "summary": pairs.summary(),
             },
             **({} if studio is None else {"rollout": studio.facts(run)}),
-            **({} if book is None else {"personal": book.facts(train)}),
+            **({} if book is None else {"personal": book.facts(train, held_out)}),
             "labels": dict(known.about),
             "cache": {"folder": str(place.cache), **cache.facts()},
             "device": str(backbone.device),

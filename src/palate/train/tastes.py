@@ -17,7 +17,7 @@ from palate.core.problems import SettingError, require
 from palate.data.pairs import PreferencePairs
 from palate.data.people import different, usable
 from palate.scorers.taste_space import fit, foretold, save
-from palate.train.examples import example_of
+from palate.train.embedding import examples_of
 from palate.train.users import check_encoder, open_user_encoder
 
 
@@ -64,7 +64,7 @@ def fit_tastes(
     encoder: Any = open_user_encoder(by, examples=examples, device=device)
     everybody = usable(pairs)
     rows: dict[str, Tensor] = {
-        user: encoder.differences([example_of(pairs, pair) for pair in different(own)]).double()
+        user: encoder.differences(examples_of(pairs, different(own))).double()
         for user, own in everybody.pairs.items()
     }
     how: dict[str, Any] = {"dimensions": dimensions, "ridge": ridge, "seed": seed}

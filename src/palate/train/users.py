@@ -5,14 +5,14 @@ Wherever such an encoder is named (`personal.users`), it is opened here.
 Read next: `book.py`, whose embedding a pair is learned with; `who.py`, whom pictures are drawn for.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from palate.core.files import digest_json, load_weights, read_about, save_weights
@@ -22,6 +22,8 @@ from palate.train.personal import LEARNED, check_words
 
 USERS = "users.safetensors"
 _TENSOR, _FORMAT = "users", 1
+# Tokens and width.
+_ROW_AXES = 2
 _FROM_HUB = ("clip", "vision")
 
 
@@ -32,20 +34,27 @@ class Users(Mapping[str, Tensor]):
 
     Attributes:
         names: The people, in order.
-        tensor: Their embeddings, [people, tokens, width], float32.
+        tensor: Their embeddings, [people, tokens, width], float32; or, of people with a vector
+            each (`of_vectors`), which of these is theirs, [people], in whole numbers.
         about: Who made them: `identity`, `encoder`, and the settings it was opened with.
     """
 
     names: tuple[str, ...] = ()
-    tensor: Float[Tensor, " people tokens width"] = field(
-        default_factory=lambda: torch.zeros(0, 0, 0)
-    )
+    tensor: Tensor = field(default_factory=lambda: torch.zeros(0, 0, 0))
     about: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    _places: Mapping[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_places", {name: i for i, name in enumerate(self.names)})
+
+    @classmethod
+    def of_vectors(cls, names: tuple[str, ...], about: Mapping[str, Any]) -> "Users":
+        """People with a learned vector each: what would be ones and zeros by the million."""
+        return cls(names=names, tensor=torch.arange(len(names)), about=about)
 
     def __getitem__(self, name: str) -> Float[Tensor, " tokens width"]:
-        if name not in self.names:
-            raise KeyError(name)
-        return self.tensor[self.names.index(name)]
+        found = self.tensor[self._places[name]]
+        return found if found.ndim == _ROW_AXES else _one_hot(found[None], len(self))[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -59,14 +68,23 @@ class Users(Mapping[str, Tensor]):
         Raises:
             SettingError: when nobody is called so, with the nearest name.
         """
-        guess = nearest(name, self.names)
-        require(
-            name in self.names,
-            got=f"user {name!r}",
-            need=f"one of the {len(self)} people it was trained with",
-            fix=f"Did you mean {guess}?" if guess else "Give some of their pairs instead.",
-        )
+        check_known(name, self._places)
         return self[name]
+
+
+def check_known(name: str, names: Collection[str]) -> None:
+    """Refuse a name that nobody of a run has.
+
+    Raises:
+        SettingError: with the nearest name.
+    """
+    guess = None if name in names else nearest(name, names)
+    require(
+        name in names,
+        got=f"user {name!r}",
+        need=f"one of the {len(names)} people it was trained with",
+        fix=f"Did you mean {guess}?" if guess else "Give some of their pairs instead.",
+    )
 
 
 def write_users(folder: Path, users: Users) -> Path:
@@ -98,7 +116,7 @@ def read_users(folder: Path) -> Users:
         about.pop("format", None) == _FORMAT
         and isinstance(names, list)
         and tensor is not None
-        and tensor.ndim == 3
+        and tensor.ndim in (1, 1 + _ROW_AXES)
         and len(names) == len(tensor),
         got=f"{path}, which does not say whose embeddings it holds",
         need="user embeddings as palate writes them",
@@ -106,7 +124,18 @@ def read_users(folder: Path) -> Users:
         kind=WeightsError,
     )
     assert tensor is not None  # required just above
-    return Users(names=tuple(map(str, names or ())), tensor=tensor.float(), about=about)
+    rows = tensor if tensor.ndim == 1 else tensor.float()
+    return Users(names=tuple(map(str, names or ())), tensor=rows, about=about)
+
+
+def learned_from(about: Mapping[str, Any]) -> str:
+    """Digest of the pairs whose answers an encoder was itself learned from; empty where of none.
+
+    Args:
+        about: What the encoder says of itself.
+    """
+    made = about.get("made", {})
+    return str(made.get("data", "")) if isinstance(made, Mapping) else ""
 
 
 @final
@@ -121,6 +150,7 @@ class Learned:
 
     def __init__(self, people: Sequence[str]) -> None:
         self.people = tuple(sorted(people))
+        self._places = {name: place for place, name in enumerate(self.people)}
         self.name = LEARNED
         self.tokens = 1
         self.width = max(len(self.people), 1)
@@ -129,8 +159,8 @@ class Learned:
 
     def known(self, names: Sequence[str]) -> Float[Tensor, " n 1 width"]:
         """The embeddings of people by name."""
-        places = torch.tensor([self.people.index(name) for name in names], dtype=torch.long)
-        return torch.nn.functional.one_hot(places, self.width).float()[:, None]
+        places = torch.tensor([self._places[name] for name in names], dtype=torch.long)
+        return _one_hot(places, self.width)
 
     def embed(self, people: Sequence[Sequence[Example]]) -> Float[Tensor, " n tokens width"]:
         """Nobody is known by examples here.
@@ -141,9 +171,14 @@ class Learned:
         raise SettingError(
             got=f"examples of {len(people)} people for learned vectors",
             need="somebody the run was trained with",
-            fix="Train with personal.users=looks, clip:FOLDER or vision:FOLDER to draw for "
-            "people who come later.",
+            fix="Train with personal.users=looks, clip:FOLDER, vision:FOLDER or taste:FOLDER to "
+            "draw for people who come later.",
         )
+
+
+def _one_hot(places: Int[Tensor, " n"], width: int) -> Float[Tensor, " n 1 width"]:
+    """A row for each place: a one there, and zeros elsewhere."""
+    return torch.nn.functional.one_hot(places, width).float()[:, None]
 
 
 def open_user_encoder(
