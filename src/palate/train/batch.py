@@ -141,8 +141,10 @@ class Batch:
                 torch.isfinite(self.chosen[i]).all() & torch.isfinite(self.rejected[i]).all()
             ):
                 found[name] = "latents are not finite"
-            elif not _finite(self.conditions[0], i):
+            elif not _finite(self.conditions[0].with_user(None), i):
                 found[name] = "prompt embedding is not finite"
+            elif not _finite(self.conditions[0], i):
+                found[name] = "user embedding is not finite"
             elif not all(bool(torch.isfinite(values[i])) for values in self.facts.values()):
                 found[name] = "a number that comes with the pair is not finite"
         return found
@@ -243,11 +245,11 @@ class Batches:
     def _users(
         self, pairs: Sequence[Pair], visits: Sequence[int], texts: Sequence[str]
     ) -> Float[Tensor, " b tokens width"] | None:
-        """Whom each pair is learned for; zeros where the caption was dropped, or the user."""
+        """Whom each pair is learned for; zeros without a caption, or where the user is dropped."""
         if self.book is None:
             return None
         rows = [
-            self.book.of(pair, visit) if text or not pair.prompt else self.book.nobody
+            self.book.of(pair, visit) if text else self.book.nobody
             for pair, visit, text in zip(pairs, visits, texts, strict=True)
         ]
         return torch.stack(rows)
