@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,6 +14,8 @@ from palate.core.files import read_json
 from palate.core.problems import SettingError
 from palate.core.streams import Streams
 from palate.data.pairs import PreferencePairs
+from palate.scorers.users_pooled import Pooling
+from palate.scorers.users_vision import Reading
 from palate.train.batch import Batches
 from palate.train.cache import Cache
 from palate.train.changes import settled
@@ -21,8 +23,16 @@ from palate.train.examples import open_book
 from palate.train.groups import Pictures
 from palate.train.log import Event
 from palate.train.loop import train
+from palate.train.personal import KINDS
 from palate.train.run import Run
-from palate.train.users import Users, check_encoder, open_user_encoder, read_users, write_users
+from palate.train.users import (
+    Learned,
+    Users,
+    check_encoder,
+    open_user_encoder,
+    read_users,
+    write_users,
+)
 from scorers.tiny_vision import FAMILIES, build
 from train.people import people
 
@@ -78,6 +88,9 @@ def test_another_method_leaves_what_ppd_brought_and_takes_the_adapters_place():
         ({"personal.users": "somebody"}, "Need looks, clip:FOLDER, vision:FOLDER, taste:F"),
         ({"personal.layer": 3}, r"personal\.layer=3 with personal\.users=looks"),
         ({"personal.users": "clip:x", "personal.prompt": "w"}, r"personal\.prompt=w with"),
+        ({"personal.pooling": "last"}, r"Got personal\.pooling='last'. Need one of mean, pairs"),
+        ({"personal.users": "vision:x", "personal.pooling": "turnd"}, "Did you mean turned"),
+        ({"personal.users": "taste:x", "personal.pooling": "mean"}, r"personal\.pooling=mean with"),
         ({"personal.users": "learned", "personal.examples": 2}, r"Leave out personal\.examples"),
         ({"personal.users": "learned", "split.by": "judge"}, "held-out pairs of people who have"),
         ({"personal.users": "looks", "rollout.steps": 4, "objective.name": "dpo"}, "group rollout"),
@@ -91,6 +104,12 @@ def test_another_method_leaves_what_ppd_brought_and_takes_the_adapters_place():
 def test_what_cannot_follow_people_is_refused(more, message):
     with pytest.raises(SettingError, match=message):
         read(**more)
+
+
+def test_poolings_are_those_that_the_encoders_have():
+    assert set(KINDS["vision"].poolings) == set(get_args(Reading))
+    for name in ("looks", "clip"):
+        assert set(KINDS[name].poolings) == set(get_args(Pooling))
 
 
 def test_an_encoder_that_is_not_there_is_refused_by_name():
@@ -117,7 +136,8 @@ def test_it_learns_whose_taste_is_whose_and_leaves_the_base_as_it_was(model, dat
     assert any("3 people and" in event.text for event in heard)
     record = read_json(result.out / "record.json")
     assert record["personal"]["people"] == 3
-    assert record["personal"]["left_out"]["contradictory pairs"] == 4
+    lost = record["personal"]["left_out"]
+    assert sum(lost[side].get("contradictory pairs", 0) for side in ("training", "held out")) == 4
 
     users = read_users(result.export)
     assert users.names == ("anna", "ben", "cleo")
@@ -140,7 +160,7 @@ def test_it_learns_whose_taste_is_whose_and_leaves_the_base_as_it_was(model, dat
     assert not torch.equal(said(users["anna"]), before)
     assert not torch.equal(said(users["anna"]), said(users["ben"]))
     card = (result.export / "README.md").read_text()
-    for words in ("People: 3, with", "4 contradictory pairs", "--user NAME", "draw_for(user[None])",
+    for words in ("People: 3, with", "contradictory pairs", "--user NAME", "draw_for(user[None])",
                   "remove it before publishing"):  # fmt: skip
         assert words in card
 
@@ -247,3 +267,17 @@ def test_users_are_written_beside_the_weights_and_read_again(tmp_path):
     assert "b" not in told
     with pytest.raises(SettingError, match="one of the 2 people"):
         told.of("nobody else")
+
+
+def test_learned_vectors_are_kept_as_a_number_each(tmp_path):
+    """A one among zeros for everybody would be 100 MB of 5,000 people."""
+    names = tuple(f"{place:04}" for place in range(5000))
+    path = write_users(tmp_path, Users.of_vectors(names, {"identity": "x"}))
+    assert path.stat().st_size < 1e6
+    found = read_users(tmp_path)
+    assert found.names == names
+    row = found["0007"]
+    assert row.shape == (1, 5000)
+    assert row.dtype == torch.float32
+    assert row.nonzero().tolist() == [[0, 7]]
+    assert torch.equal(found.of("0007"), Learned(names).known(["0007"])[0])

@@ -4,23 +4,46 @@ Read next: `users.py`, where the embeddings come from; `book.py`, which of them 
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Literal, Self, final
 
 from pydantic import Field, model_validator
 
-from palate.core.problems import SettingError, nearest, require
+from palate.core.problems import SettingError, nearest, require, unknown
 from palate.train.strict import Strict
 
 LEARNED = "learned"
-# By the kind of encoder: whether a folder follows after a colon, and which settings it reads.
-KINDS: Mapping[str, tuple[bool, tuple[str, ...]]] = MappingProxyType(
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of encoder.
+
+    Attributes:
+        folder: Whether a folder follows after a colon.
+        poolings: How it can join what it sees; empty where it has one way only.
+        reads: Which further settings it reads.
+    """
+
+    folder: bool = False
+    poolings: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+
+
+_ROWS = ("mean", "pairs")
+KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "looks": (False, ("pooling",)),
-        "clip": (True, ("pooling",)),
-        "vision": (True, ("pooling", "layer", "prompt")),
-        "taste": (True, ()),
-        LEARNED: (False, ()),
+        "looks": Kind(poolings=_ROWS),
+        "clip": Kind(folder=True, poolings=_ROWS),
+        "vision": Kind(
+            folder=True,
+            poolings=("last", "turned", *_ROWS),
+            reads=("layer", "prompt"),
+        ),
+        "taste": Kind(folder=True),
+        LEARNED: Kind(),
     }
 )
 FORMS = "looks, clip:FOLDER, vision:FOLDER, taste:FOLDER or learned"
@@ -81,7 +104,8 @@ class PersonalSettings(Strict):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         check_words(self.users)
-        _, read = KINDS[self.kind]
+        kind = KINDS[self.kind]
+        read = (*kind.reads, *(("pooling",) if kind.poolings else ()))
         told = [n for n in ("pooling", "layer", "prompt") if getattr(self, n) is not None]
         unread = [name for name in told if name not in read]
         usual = {name: field.default for name, field in type(self).model_fields.items()}
@@ -94,6 +118,8 @@ class PersonalSettings(Strict):
             need="settings that it reads",
             fix=f"Leave out {' and '.join(f'personal.{name}' for name in unread)}.",
         )
+        if self.pooling is not None and self.pooling not in kind.poolings:
+            raise unknown("personal.pooling", self.pooling, kind.poolings)
         return self
 
 
@@ -104,10 +130,10 @@ def check_words(words: str) -> None:
         SettingError: with the nearest form.
     """
     kind, colon, which = words.partition(":")
-    if kind in KINDS and bool(which) == KINDS[kind][0] and bool(colon) == bool(which):
+    if kind in KINDS and bool(which) == KINDS[kind].folder and bool(colon) == bool(which):
         return
     guess = kind if kind in KINDS else nearest(kind, KINDS)
-    form = None if guess is None else f"{guess}:FOLDER" if KINDS[guess][0] else guess
+    form = None if guess is None else f"{guess}:FOLDER" if KINDS[guess].folder else guess
     raise SettingError(
         got=f"users {words!r}", need=FORMS, fix=f"Did you mean {form}?" if form else "Use looks."
     )
