@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from palate.backbones import load
 from palate.backbones.backbone import Condition
@@ -25,6 +26,7 @@ from palate.train.log import Event
 from palate.train.loop import train
 from palate.train.personal import KINDS
 from palate.train.run import Run
+from palate.train.tastes import fit_tastes
 from palate.train.users import (
     Learned,
     Users,
@@ -181,6 +183,30 @@ def test_other_ways_to_learn_follow_people_too(more, model, data, cache, tmp_pat
     assert all(math.isfinite(row["loss"]) for row in result.history)
     assert any(row["gradient_norm"] > 0 for row in result.history)
     assert read_users(result.export).names
+
+
+def test_tastes_that_saw_the_answers_are_told_by_the_run_and_on_its_card(
+    model, data, cache, tmp_path
+):
+    fit_tastes(PreferencePairs.open(data), "looks", tmp_path / "space", dimensions=1)
+    heard: list[Event] = []
+    more = {"plan.steps": 1, "personal.users": f"taste:{tmp_path / 'space'}"}
+    result = train(small(model, data, **more), tmp_path / "out", cache=cache,
+                   on_event=heard.append)  # fmt: skip
+    (told,) = [event.text for event in heard if "has seen their answers" in event.text]
+    assert f"- Note: {told}" in (result.export / "README.md").read_text()
+
+
+def test_the_card_of_learned_vectors_tells_how_they_are_read(model, data, cache, tmp_path):
+    more = {"plan.steps": 1, "personal.users": "learned", "personal.subsets": 8}
+    result = train(small(model, data, **more), tmp_path / "out", cache=cache)
+    card, users = (result.export / "README.md").read_text(), read_users(result.export)
+    lines = [line for line in card.splitlines() if line.startswith(("places =", "user ="))]
+    found: dict[str, Any] = {"load_file": load_file, "torch": torch}
+    exec("\n".join(lines).replace("FOLDER", str(result.export)), found)
+    assert torch.equal(found["user"], users[users.names[0]])
+    assert "import torch" in card
+    assert "--user PAIRS" not in card
 
 
 @pytest.mark.slow
