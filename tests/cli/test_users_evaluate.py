@@ -35,7 +35,6 @@ def tastes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_pairs_and_pictures_are_judged_for_everyone_who_is_known(
     palate, run, snapshot, tastes, tmp_path
 ):
@@ -62,6 +61,11 @@ def test_pairs_and_pictures_are_judged_for_everyone_who_is_known(
         == facts["verdicts"]["seen"]["own_over_base"]
     )
     assert (tmp_path / "found" / "report.html").is_file()
+    assert set(facts) >= {"limits", "two_way", "curve", "identified", "ordering"}
+    assert facts["curve"]["shares"] == [0, 0.25, 0.5, 0.75, 1]
+    assert facts["two_way"]["seen"].keys() <= facts["verdicts"]["seen"].keys()
+    # Three people prove nothing.
+    assert facts["verdicts"]["seen"]["own_minus_shuffled"]["low"] is None
     again = palate(*words)
     assert again.code == 5
     assert "which exists" in again.err
@@ -87,6 +91,21 @@ def test_pairs_that_the_encoder_itself_was_learned_from_prove_nothing(
 
 
 @pytest.mark.slow
+def test_people_of_the_training_are_not_called_unseen_for_their_examples(
+    palate, run, snapshot, tastes, tmp_path
+):
+    """Examples of everybody, of whom the run knows all: their group is `seen`."""
+    answer = palate(
+        *("users", "evaluate", run, "--data", snapshot, "--examples", snapshot, "--json"),
+        *("--people", tastes, "--prompts", "world:held-out:1", "--steps", 1, "--slides", 0),
+    )
+    assert answer.code == 0, answer.err
+    assert list(answer.json["verdicts"]) == ["seen"]
+    facts = answer.json["facts"]
+    assert facts["users of the training"] == facts["users"] == 3
+
+
+@pytest.mark.slow
 def test_examples_are_not_asked_about_themselves(palate, run, snapshot):
     answer = palate("users", "evaluate", run, "--data", snapshot, "--examples", snapshot)
     assert answer.code == 0, answer.err
@@ -101,8 +120,10 @@ def test_examples_are_not_asked_about_themselves(palate, run, snapshot):
         (("--prompts", "world:held-out:2"), 2, "--prompts without --people"),
         (("--user-guidance", 3), 2, "--user-guidance 3.0 without --people"),
         (("--size", 32), 2, "--size 32"),
+        (("--slides", 2), 2, "--slides 2 without --people"),
+        (("--steps", 3, "--seed", 1), 2, "--seed 1, --steps 3 without --people"),
         ((*TASTES, "--user-guidance", 1, "--guidance", 0), 2, "guidance 0.0"),
-        (("--slides", -1), 2, "--slides -1"),
+        ((*TASTES, "--slides", -1), 2, "--slides -1"),
     ],
 )
 def test_what_would_not_be_read_is_refused(palate, snapshot, words, code, message):

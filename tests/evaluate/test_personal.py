@@ -10,7 +10,14 @@ from palate.core.problems import DataError, SettingError
 from palate.core.stats import cluster_mean, cluster_share, outcomes
 from palate.core.streams import Streams
 from palate.evaluate.crossed import Crossed
-from palate.evaluate.personal import alike, differences, shares, verdicts
+from palate.evaluate.personal import (
+    alike,
+    by_training,
+    differences,
+    of_each_training,
+    shares,
+    verdicts,
+)
 from palate.evaluate.shares import share_with
 from palate.evaluate.two_way import two_way, variance
 
@@ -110,7 +117,12 @@ def test_a_broken_picture_loses_and_is_left_out_of_gains():
     broken.personal[:, 0, 0] = np.nan
     told = verdicts(broken)
     assert told["own_over_base"].value == pytest.approx((1 / 2 + 3 / 4) / 2)
-    assert told["own_gain"].value == pytest.approx((1 + 1 / 2) / 2)
+    # Of the second picture alone, for both users and for shuffled too: a gives 1 to their own and
+    # -1 to b's, b 0 to their own and -1 to a's.
+    assert told["own_gain"].value == pytest.approx((1 + 0) / 2)
+    assert told["shuffled_gain"].value == pytest.approx((-1 + -1) / 2)
+    assert told["own_gain"].measurements == told["shuffled_gain"].measurements == 2
+    assert broken.whole.tolist() == [False, True]
     assert broken.without_reward == {"personal": 1, "base": 0}
 
 
@@ -129,9 +141,78 @@ def test_users_of_several_trainings_are_different_users():
     together = verdicts(trainings)
     alone = [verdicts(one) for one in trainings]
     for name, estimate in together.items():
-        assert estimate.n == 24
-        assert estimate.value == pytest.approx(np.mean([each[name].value for each in alone]))
+        if name != "own_minus_shuffled_by_training":
+            assert estimate.n == 24
+            assert estimate.value == pytest.approx(np.mean([each[name].value for each in alone]))
     assert together["own_minus_shuffled"].low > 0
+
+
+def test_by_training_is_students_t_over_the_trainings_own_means():
+    """Means m of three trainings: m ± 4.303 s / √3."""
+    trainings = [planted(8, 6, follows=1.0, seed=seed) for seed in range(3)]
+    means = of_each_training(trainings)
+    assert means == pytest.approx([verdicts(one)["own_minus_shuffled"].value for one in trainings])
+    told = verdicts(trainings)["own_minus_shuffled_by_training"]
+    half = 4.302653 * np.std(means, ddof=1) / np.sqrt(3)
+    assert (told.n, told.value) == (3, pytest.approx(np.mean(means)))
+    assert (told.low, told.high) == pytest.approx((told.value - half, told.value + half))
+    assert not by_training(trainings[0]).bounded
+    assert "own_minus_shuffled_by_training" not in verdicts(trainings[0])
+    with pytest.raises(DataError, match="single user"):
+        of_each_training(planted(1, 4))
+
+
+def test_a_lucky_training_widens_what_is_said_of_other_trainings():
+    """Two trainings follow and two do not: 48 users are sure, four trainings are not."""
+    trainings = [planted(12, 8, follows=2.0 * (at % 2), seed=at) for at in range(4)]
+    told = verdicts(trainings)
+    users, alone = told["own_minus_shuffled"], told["own_minus_shuffled_by_training"]
+    assert users.low > 0 > alone.low
+    assert alone.high - alone.low > 2 * (users.high - users.low)
+
+
+@pytest.mark.parametrize("users", [2, 3, 4])
+def test_few_users_never_pass_for_a_proof(users):
+    """Nothing is followed: the bootstrap of two users would say so in a quarter of 30 worlds."""
+    for seed in range(30):
+        found = planted(users, 8, better=1.0, seed=seed)
+        for told in (verdicts(found), two_way(found)):
+            assert not told["own_minus_shuffled"].bounded
+            assert not told["own_minus_shuffled_over_pooled"].bounded
+            assert told["shuffled_over_base"].bounded == (users > 2)
+            assert told["own_over_base"].bounded
+        assert not verdicts(found)["shuffled_gain"].bounded
+
+
+def test_pairs_of_users_do_not_add_up_to_an_interval():
+    """Six trainings of two users: twelve units, of which every two are one."""
+    trainings = [planted(2, 8, better=1.0, seed=seed) for seed in range(6)]
+    told = verdicts(trainings)
+    assert told["own_gain"].bounded
+    assert not any(one.bounded for name, one in told.items()
+                   if "shuffled" in name and "training" not in name)  # fmt: skip
+    assert told["own_minus_shuffled_by_training"].bounded
+
+
+@pytest.mark.slow
+def test_a_dozen_users_cover_the_truth_as_often_as_they_say():
+    """Of 200 worlds where nothing is followed, few are said to be on one side of 0."""
+    low = high = 0
+    for seed in range(200):
+        told = verdicts(planted(12, 6, better=1.0, seed=seed))["own_minus_shuffled"]
+        low, high = low + (told.low > 0), high + (told.high < 0)
+    assert low <= 12
+    assert high <= 12
+
+
+def test_what_a_pooled_model_loses_to_is_held_against_strangers_too():
+    """By hand from the shares: own over pooled minus shuffled over pooled, user by user."""
+    found = planted(6, 5, follows=1.0, better=0.5)
+    table, apart = shares(found), differences(found)["own_minus_shuffled_over_pooled"]
+    np.testing.assert_allclose(apart, table["own_over_pooled"] - table["shuffled_over_pooled"])
+    ignoring = replace(found, personal=np.repeat(found.personal[:, :1], 6, axis=1))
+    assert not differences(ignoring)["own_minus_shuffled_over_pooled"].mean()
+    assert "own_minus_shuffled_over_pooled" not in differences(replace(found, pooled=None))
 
 
 def test_the_unseen_are_shuffled_among_themselves():

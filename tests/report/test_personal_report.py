@@ -14,6 +14,7 @@ from palate.evaluate.following import Following
 from palate.evaluate.slide import curve
 from palate.report import figures
 from palate.report.personal import PersonalReport
+from palate.report.words import interval
 from report.test_report import PAYLOADS, Reader
 
 
@@ -44,6 +45,62 @@ def test_a_model_that_only_became_better_is_not_said_to_follow_people():
     assert better.headline.endswith("that it follows people is not seen.")
 
 
+def test_what_holds_on_these_prompts_only_is_not_said_of_others():
+    """One lucky prompt of eight: other users would agree, other prompts need not."""
+    found = planted(16, 8, seed=1)
+    personal = np.where(np.eye(16, dtype=bool)[:, :, None], 0.0, -1.0) * np.ones(8)
+    personal[:, :, 1:] = 0.0
+    crossed = replace(found, personal=personal, base=np.zeros((16, 8)), pooled=None)
+    told = Following(groups={"seen": (crossed,)})
+    assert told.verdicts["seen"]["own_minus_shuffled"].low > 0
+    assert told.two_way["seen"]["own_minus_shuffled"].low < 0
+    said = PersonalReport(found=told)
+    assert "it follows people on these prompts; that it does on others is not seen" in said.headline
+    assert 'class="seen primary"' not in said.page()
+
+
+@pytest.mark.parametrize("users", [2, 3])
+def test_two_or_three_users_are_never_said_to_be_followed(users):
+    """Where nobody is followed, all pictures of so few often agree by chance."""
+    for seed in range(20):
+        groups = {"seen": (planted(users, 6, better=1.0, seed=seed),)}
+        said = PersonalReport(found=Following(groups=groups))
+        assert said.headline.endswith("that it follows people is not seen.")
+        assert any("fewer than five users" in limit for limit in said.limits)
+
+
+def test_what_each_training_gave_is_told_beside_what_all_users_did(report, page):
+    one = report.found.verdicts["unseen"]["own_minus_shuffled_by_training"]
+    assert one.n == 2
+    for face in (report.text(), words(page)):
+        assert "own minus others, by training" in face
+        assert "Own minus others of each training, in points: " in face
+    assert any("share its luck" in limit for limit in report.limits)
+
+
+def test_a_terminal_sees_the_wider_ends_too(report):
+    wider = report.found.two_way["unseen"]["own_over_base"]
+    narrow = report.found.verdicts["unseen"]["own_over_base"]
+    lines = report.text().split("unseen: ", 1)[1].splitlines()
+    line = next(line for line in lines if "their own pictures, over the base" in line)
+    assert interval(narrow) in line
+    assert line.endswith(interval(wider))
+    assert interval(wider) != interval(narrow)
+
+
+def test_the_json_has_the_course_of_the_way_between_two(report):
+    told = report.json()["curve"]
+    assert told["rises"]["course"] == curve(report.found.slides).rises.course
+    assert len(told["first"]) == len(told["shares"]) == 3
+
+
+def test_pictures_that_gains_leave_out_are_counted():
+    broken = planted(6, 5)
+    broken.personal[:, 2, 1] = np.nan
+    text = PersonalReport(found=Following(groups={"seen": (broken,)})).text()
+    assert "gains leave out all pictures of 1 noise" in " ".join(text.split())
+
+
 def test_a_single_user_proves_nothing_and_is_told_so():
     alone = PersonalReport(found=Following(groups={"seen": (planted(1, 8, better=1.0),)}))
     assert "with a single user, nothing tells following from being better" in alone.headline
@@ -64,7 +121,7 @@ def test_the_faces_say_the_same(report, page):
 def test_every_number_in_the_text_has_an_interval_and_every_line_fits(report):
     lines = report.text().splitlines()
     assert max(map(len, lines)) <= 100
-    compared = [line for line in lines if line.startswith("  their own") or "minus" in line]
+    compared = [line for line in lines if line.startswith(("  their own", "  own minus"))]
     assert len(compared) >= 2 * 4
     assert all("–" in line or " to " in line for line in compared)
 

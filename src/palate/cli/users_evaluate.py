@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Drawn = Annotated[Drawing, Parameter(name="*")]
 Told = Callable[[str, int, int], None]
 _AS_USUAL = Drawing()
+_MEASURED = ("groups", "slides")
 
 evaluate = new_app(
     "evaluate",
@@ -48,7 +49,7 @@ def ask(
     pooled: Path | None = None,
     people: Path | None = None,
     prompts: str | None = None,
-    slides: int = 1,
+    slides: int | None = None,
     user_guidance: float | None = None,
     out: Path | None = None,
     json: Flag = False,
@@ -65,16 +66,18 @@ def ask(
     Args:
         run: A run that was trained with people, or its export.
         data: A snapshot of pairs that nothing was learned from.
-        examples: A snapshot with a few pairs of each of these users; without it, those the run was
-            trained with are asked about.
+        examples: A snapshot with a few pairs of each of these users, to know them by; whom the run
+            was trained with is a group apart. Without it, only those are asked about.
         pooled: A run on the same pairs without users, to compare with.
         people: The people.json of `palate world people`, which knows their tastes.
         prompts: What to draw: a file with one prompt a line, or world:held-out:COUNT.
-        slides: How many ways to draw between two people, those with the least alike tastes first.
+        slides: How many ways to draw between two people, those with the least alike tastes first;
+            1 unless told.
         user_guidance: Strength of guidance towards the user; as --guidance unless told.
         out: A new folder for the result and its page.
         json: Print the result as JSON and nothing else on stdout.
-        drawing: How pictures are drawn.
+        drawing: How pictures are drawn; all but the device and precision is for --people only, and
+            the size is always the model's own.
     """
     from palate.report.personal import PersonalReport
 
@@ -87,15 +90,15 @@ def ask(
             bar.at(done, total, what)
 
         follower, pairs, find = _open(run, data, examples, pooled, strength, drawing, told)
-        group = "seen" if examples is None else "unseen"
-        found = _found(follower, pairs, find, run, people, prompts, slides, group)
+        count = 1 if slides is None else slides
+        found = _found(follower, pairs, find, run, people, prompts, count)
     report = PersonalReport(found=found)
     if out is not None:
         found.save(out)
         report.save(out)
     if json:
-        whole = report.json()
-        emit({name: whole[name] for name in ("headline", "verdicts", "ordering", "facts")})
+        # Every picture's rewards are in the files of --out.
+        emit({name: value for name, value in report.json().items() if name not in _MEASURED})
         return
     say(report.text())
     if out is not None:
@@ -143,7 +146,6 @@ def _found(
     people: Path | None,
     prompts: str | None,
     slides: int,
-    group: str,
 ) -> "Following":
     """Everything that is asked."""
     from palate.core.record import provenance
@@ -167,7 +169,7 @@ def _found(
     tastes = None if people is None else read_tastes(people)
     wanted = [] if prompts is None else prompts_of(prompts)[0]
     return Following(
-        groups={} if tastes is None else {group: (follower.cross(tastes, wanted),)},
+        groups={} if tastes is None else follower.groups(tastes, wanted),
         slides=() if tastes is None else follower.slides(tastes, wanted, slides),
         ordering=ordered,
         facts={
@@ -175,6 +177,7 @@ def _found(
             "weights": follower.model.applied,
             "data": pairs.digest,
             "users": len(follower.asked.embeddings),
+            "users of the training": len(follower.asked.trained),
             "pairs asked about": ordered.pairs,
             "pairs left out, as embeddings are made of them": follower.asked.known,
             "users left out, as nothing is known of them": follower.asked.strangers,
@@ -211,12 +214,20 @@ def _check(run: Path, people: Path | None, prompts: str | None, out: Path | None
 
 
 def _check_drawing(
-    drawing: Drawing, user_guidance: float | None, slides: int, *, draws: bool
+    drawing: Drawing, user_guidance: float | None, slides: int | None, *, draws: bool
 ) -> None:
     """Refuse settings of drawing that nobody would read."""
+    told = {"user_guidance": user_guidance, "slides": slides} | {
+        name: getattr(drawing, name)
+        for name in ("seed", "steps", "guidance", "scheduler")
+        if getattr(drawing, name) != getattr(_AS_USUAL, name)
+    }
+    unread = [
+        f"--{name.replace('_', '-')} {value}" for name, value in told.items() if value is not None
+    ]
     require(
-        draws or user_guidance is None,
-        got=f"--user-guidance {user_guidance} without --people",
+        draws or not unread,
+        got=f"{', '.join(unread)} without --people",
         need="pictures to draw",
         fix="Add --people and --prompts, or leave it out.",
     )
@@ -227,7 +238,7 @@ def _check_drawing(
         fix=f"{drawing.guidance:g} is as strong as --guidance.",
     )
     require(
-        slides >= 0,
+        slides is None or slides >= 0,
         got=f"--slides {slides}",
         need="none, one or several",
         fix="1 draws the way between the two people whose tastes are least alike.",

@@ -31,12 +31,14 @@ class Asked:
         pairs: Their pairs to ask about.
         known: Pairs left out because an embedding was made of them, or of the same two pictures.
         strangers: Users left out because nothing is known of them.
+        trained: Whom the model was trained with, however their embedding was made.
     """
 
     embeddings: Mapping[str, Float[Tensor, "tokens width"]]
     pairs: tuple[Pair, ...]
     known: int
     strangers: int
+    trained: frozenset[str]
 
     def of(self, pair: Pair) -> Float[Tensor, "tokens width"]:
         """The embedding of a pair's judge."""
@@ -71,11 +73,13 @@ def asked_of(find: Finder, data: PreferencePairs, examples: PreferencePairs | No
     mine = [pair for name in embeddings for pair in everybody[name]]
     pairs = [pair for pair in mine if frozenset((pair.chosen, pair.rejected)) not in made_of]
     judges = {pair.judge for pair in pairs}
+    asked = {name: each for name, each in embeddings.items() if name in judges}
     return Asked(
-        embeddings={name: each for name, each in embeddings.items() if name in judges},
+        embeddings=asked,
         pairs=tuple(pairs),
         known=len(mine) - len(pairs),
         strangers=len(everybody) - len(embeddings),
+        trained=frozenset(name for name in asked if name in find.known),
     )
 
 

@@ -83,9 +83,17 @@ class Crossed:
         off = np.where(np.eye(users, dtype=bool)[:, :, None], 0.0, table)
         mean = off.sum(axis=(0, 1)) / (users * (users - 1))
         if users == 2:
+            # Without either of two there is nobody else: no spread can be told from these rows.
             return np.stack([mean, mean])
         both = (off.sum(axis=1) + off.sum(axis=0)) / (users - 1)
         return mean + (both - 2 * mean) * (users - 1) / (users - 2)
+
+    @property
+    def whole(self) -> NDArray[np.bool_]:
+        """Of which prompt and noise everybody's picture has a finite reward, [p]."""
+        tables = [self.base, self.personal.reshape(-1, len(self.prompts))]
+        tables += [] if self.pooled is None else [self.pooled]
+        return np.isfinite(np.concatenate(tables)).all(axis=0)
 
     @property
     def without_reward(self) -> dict[str, int]:

@@ -14,7 +14,9 @@ pairs are ordered, whatever was learned. With another user's embedding it orders
 which everybody agrees on allows. What one's own embedding adds to that is personal.
 
 Each pair is shown the embeddings of a few other users, keyed by the pair, and the mean over them
-counts. The unit is the user.
+counts. The unit is the user, as the one whose pairs are asked about. That a stranger's embedding
+stands among several users' answers is not in the interval, unlike in `crossed.py`, where everybody
+is shown everybody's: it speaks of other judges beside these strangers.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,9 +31,10 @@ from torch import Tensor
 
 from palate.backbones.backbone import Backbone
 from palate.core.problems import DataError, require
-from palate.core.stats import Estimate, cluster_mean, cluster_share, outcomes
+from palate.core.stats import Estimate, cluster_share, outcomes
 from palate.core.streams import Streams
 from palate.data.pairs import Pair
+from palate.evaluate.shares import mean_of
 from palate.objectives import Needs
 from palate.train.batch import Batch, Batches
 from palate.train.cache import Cache
@@ -205,9 +208,9 @@ def ordering(
     return Ordering(
         own=cluster_share(own, judges),
         shuffled=cluster_share(shuffled, judges),
-        own_minus_shuffled=cluster_mean(own - shuffled, judges),
+        own_minus_shuffled=mean_of(own - shuffled, judges),
         pooled=None if alone is None else cluster_share(alone, judges),
-        own_minus_pooled=None if alone is None else cluster_mean(own - alone, judges),
+        own_minus_pooled=None if alone is None else mean_of(own - alone, judges),
         pairs=len(asked),
         left_out=len(pairs) - len(asked),
     )

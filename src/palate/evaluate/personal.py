@@ -10,27 +10,30 @@ v ≠ u. Nothing is drawn to shuffle by.
 
 The unit is the user: pictures of one user are averaged first, and the intervals say what other
 users of this kind would see on these prompts. A user stands among the judges and, shuffled, among
-those who are drawn for; both count (`Crossed.others`). With several trainings the unit is the user
-of a training, so that each training should have users of its own. That prompts are shared by all
-users, and other prompts would give other numbers, is in `two_way` only.
+those who are drawn for; both count (`Crossed.others`). Fewer than five users give means, and no
+intervals of them. With several trainings the unit is the user of a training, so that each training
+should have users of its own. That users of one training share its luck is in `by_training` only;
+that prompts are shared by all users, and other prompts would give other numbers, in `two_way` only.
 
 Read next: `two_way.py`, users and prompts both as chance; `slide.py`, between two users.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
 from palate.core.problems import DataError, require
-from palate.core.stats import Estimate, cluster_mean, cluster_means, outcomes
+from palate.core.stats import Estimate, cluster_means, outcomes, tails
 from palate.evaluate.crossed import Crossed
-from palate.evaluate.shares import off_the_commonest, share_with
+from palate.evaluate.shares import mean_of, off_the_commonest, share_with, without_ends
 
 Array = NDArray[np.float64]
 Estimator = Callable[[Array, Sequence[tuple[int, int]]], Estimate]
 Tables = dict[str, Float[np.ndarray, " u p"]]
+_BY_TRAINING: Final = "own_minus_shuffled_by_training"
 
 
 def shares(found: Crossed) -> Tables:
@@ -60,24 +63,36 @@ def shares(found: Crossed) -> Tables:
 
 
 def differences(found: Crossed) -> Tables:
-    """The win rate over the base of one's own pictures minus that of others', -1 to 1."""
+    """The win rate over the base of one's own pictures minus that of others', -1 to 1.
+
+    The same over the pooled model, where there is one: `own_minus_shuffled_over_pooled`.
+    """
     table = shares(found)
+    compared = {
+        f"own_minus_{name}": ("own_over_base", f"{name}_over_base")
+        for name in ("shuffled", "nearest", "farthest")
+    } | {"own_minus_shuffled_over_pooled": ("own_over_pooled", "shuffled_over_pooled")}
     # What differs by rounding only is equal: an interval must not leave 0 for that.
     return {
-        f"own_minus_{name}": (table["own_over_base"] - table[f"{name}_over_base"]).round(12)
-        for name in ("shuffled", "nearest", "farthest")
-        if f"{name}_over_base" in table
+        name: (table[own] - table[others]).round(12)
+        for name, (own, others) in compared.items()
+        if others in table
     }
 
 
 def gains(found: Crossed) -> Tables:
-    """Reward minus the base's, in the taste's own units; NaN where either is broken."""
-    base, personal = _finite(found.base), _finite(found.personal)
-    table = {"own_gain": _finite(found.own) - base}
+    """Reward minus the base's, in the taste's own units; NaN where any model's is broken.
+
+    A noise whose picture is broken for anybody is left out for all, so that own and shuffled rest
+    on the same pictures.
+    """
+    sound = np.where(found.whole, 0.0, np.nan)
+    base, personal = (np.where(found.whole, each, 0.0) for each in (found.base, found.personal))
+    table = {"own_gain": np.where(found.whole, found.own, 0.0) - base + sound}
     if found.pooled is not None:
-        table["pooled_gain"] = _finite(found.pooled) - base
+        table["pooled_gain"] = np.where(found.whole, found.pooled, 0.0) - base + sound
     if len(found.users) > 1:
-        table["shuffled_gain"] = found.others(personal - base[:, None])
+        table["shuffled_gain"] = found.others(personal - base[:, None]) + sound
     return table
 
 
@@ -105,7 +120,10 @@ def verdicts(found: Crossed | Sequence[Crossed]) -> dict[str, Estimate]:
     Win rates `X_over_Y` lie between 0 and 1, ties half. `own_minus_shuffled` is the win rate over
     the base of pictures drawn for the user, minus that of pictures drawn for others: above 0 the
     model follows the person. `X_gain` is in units of reward, and leaves out broken pictures.
-    `nearest` and `farthest` are the users whose tastes are most and least alike.
+    `nearest` and `farthest` are the users whose tastes are most and least alike. Two or more
+    trainings also have `own_minus_shuffled_by_training`; see `by_training`.
+
+    Means of fewer than five users have no ends, nor has anything shuffled between two users only.
 
     Args:
         found: One model's rewards, or those of several trainings, each with users of its own.
@@ -114,10 +132,66 @@ def verdicts(found: Crossed | Sequence[Crossed]) -> dict[str, Estimate]:
         DataError: when there is nothing, or trainings were asked different questions.
     """
     trainings = together(found)
-    return {
+    told = {
         **_estimates(map(shares, trainings), _share),
-        **_estimates(map(differences, trainings), cluster_mean),
-        **_estimates(map(gains, trainings), cluster_mean),
+        **_estimates(map(differences, trainings), mean_of),
+        **_estimates(map(gains, trainings), mean_of),
+    }
+    told = honest(told, trainings)
+    if len(trainings) > 1 and "own_minus_shuffled" in told:
+        told[_BY_TRAINING] = by_training(trainings)
+    return told
+
+
+def of_each_training(found: Crossed | Sequence[Crossed]) -> tuple[float, ...]:
+    """`own_minus_shuffled` of every training by itself.
+
+    Raises:
+        DataError: when there is nothing, or a training has a single user.
+    """
+    tables = [differences(one) for one in together(found)]
+    require(
+        all("own_minus_shuffled" in one for one in tables),
+        got="a training with a single user",
+        need="at least two users, to shuffle between",
+        fix="Draw for more users.",
+        kind=DataError,
+    )
+    return tuple(float(one["own_minus_shuffled"].mean()) for one in tables)
+
+
+def by_training(found: Crossed | Sequence[Crossed]) -> Estimate:
+    """`own_minus_shuffled` for other trainings like these: Student's t over each one's mean.
+
+    Users of one training were drawn for by the same weights, so that a lucky training counts for
+    all of them at once. Where prompts are the same for all trainings, these are shared still.
+    `n` is the number of trainings; a single one has no interval.
+
+    Raises:
+        DataError: when there is nothing, or a training has a single user.
+    """
+    means = np.array(of_each_training(found))
+    half = np.inf
+    if len(means) > 1:
+        half = tails(len(means), 0.95)[0] * float(means.std(ddof=1)) / len(means) ** 0.5
+    value = float(means.mean())
+    return Estimate(
+        value=value,
+        low=value - half,
+        high=value + half,
+        n=len(means),
+        measurements=len(means),
+        method="trainings, Student's t",
+    )
+
+
+def honest(told: dict[str, Estimate], trainings: Sequence[Crossed]) -> dict[str, Estimate]:
+    """Without the ends of what was shuffled between two users: both have the same pseudo-value."""
+    if all(len(each.users) > 2 for each in trainings):
+        return told
+    return {
+        name: without_ends(one, "none: shuffled between two users") if "shuffled" in name else one
+        for name, one in told.items()
     }
 
 
@@ -159,7 +233,3 @@ def _share(values: Array, units: Sequence[tuple[int, int]]) -> Estimate:
     return share_with(
         float(means.mean()), spread, len(means), len(values), apart=off_the_commonest(means)
     )
-
-
-def _finite(table: Array) -> Array:
-    return np.where(np.isfinite(table), table, np.nan)

@@ -29,12 +29,13 @@ from palate.core.plain import plain
 from palate.core.problems import DataError, require
 from palate.core.stats import Estimate, cluster_mean, cluster_share
 from palate.evaluate.crossed import Progress, drawn_from, rewards
+from palate.evaluate.shares import ONE_SIDED, can_tell
 from palate.scorers.scorer import Scorer
 
 SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHOWN: Final = 4
 # A one-sided 5 % is one tail of a two-sided 90 %.
-_ONE_SIDED: Final = 0.9
+_ONE_SIDED: Final = 1 - 2 * ONE_SIDED
 Course = Literal["rises", "falls somewhere", "open"]
 
 
@@ -261,18 +262,10 @@ def _course(
     rises: Float[np.ndarray, " k p"], steps: Sequence[Estimate], clusters: Sequence[Any]
 ) -> Course:
     """The verdict; open where even a sign test could not tell, however alike the differences."""
-    if _can_tell(steps[0].n, 1) and all(step.low > 0 for step in steps):
+    if can_tell(steps[0].n) and all(step.low > 0 for step in steps):
         return "rises"
     # Holm's first step: one tail of this interval is 5 % divided by the number of steps.
     strict = 1 - (1 - _ONE_SIDED) / len(steps)
     held = (cluster_mean(row, clusters, confidence=strict) for row in rises)
-    fallen = _can_tell(steps[0].n, len(steps)) and any(step.high < 0 for step in held)
+    fallen = can_tell(steps[0].n, len(steps)) and any(step.high < 0 for step in held)
     return "falls somewhere" if fallen else "open"
-
-
-def _can_tell(count: int, tests: int) -> bool:
-    """Whether so many signs that all agree would be rarer than 5 % by chance, among the tests.
-
-    The bootstrap alone does not know: it resamples three rises into nothing but rises.
-    """
-    return 0.5**count * tests <= (1 - _ONE_SIDED) / 2

@@ -8,7 +8,8 @@ bootstrap, Owen 2007, estimates nearly the same):
 
 $$V = \frac{s^2_\text{rows}}{U} + \frac{s^2_\text{columns}}{P} - \frac{s^2_\text{rest}}{UP}$$
 
-Intervals take Student's tails of the fewer of users and prompts.
+Intervals take Student's tails of the fewer of users and prompts. As in `verdicts`, differences of
+fewer than five users have none, nor has anything shuffled between two.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,8 +21,8 @@ from numpy.typing import NDArray
 from palate.core.problems import DataError, require
 from palate.core.stats import Estimate, tails
 from palate.evaluate.crossed import Crossed
-from palate.evaluate.personal import Tables, differences, shares, together
-from palate.evaluate.shares import off_the_commonest, share_with
+from palate.evaluate.personal import Tables, differences, honest, shares, together
+from palate.evaluate.shares import can_tell, off_the_commonest, share_with
 
 Array = NDArray[np.float64]
 Estimator = Callable[[Array, int, float], Estimate]
@@ -54,7 +55,7 @@ def two_way(found: Crossed | Sequence[Crossed], *, confidence: float = 0.95) -> 
         rows = {name: np.concatenate([one[name] for one in several]) for name in several[0]}
         return {name: estimate(row @ means, row.size, confidence) for name, row in rows.items()}
 
-    return each(shares, _share) | each(differences, _difference)
+    return honest(each(shares, _share) | each(differences, _difference), trainings)
 
 
 def variance(table: Float[np.ndarray, " u p"]) -> float:
@@ -71,7 +72,7 @@ def variance(table: Float[np.ndarray, " u p"]) -> float:
 def _difference(table: Array, measurements: int, confidence: float) -> Estimate:
     fewer, value = min(table.shape), float(table.mean())
     half = np.inf
-    if fewer > 1:
+    if fewer > 1 and can_tell(len(table)):
         half = tails(fewer, confidence)[0] * float(np.sqrt(variance(table)))
     return Estimate(
         value=value,

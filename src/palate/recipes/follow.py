@@ -97,6 +97,21 @@ class Follower:
             progress=self.told,
         )
 
+    def groups(
+        self, tastes: Mapping[str, Taste], prompts: Sequence[str]
+    ) -> dict[str, tuple[Crossed, ...]]:
+        """`cross` for the people of the training and for the others, shuffled among themselves.
+
+        Raises:
+            DataError: when fewer than two people's tastes are known.
+        """
+        crossed = self.cross(tastes, prompts)
+        named = {
+            "seen": [name for name in crossed.users if name in self.asked.trained],
+            "unseen": [name for name in crossed.users if name not in self.asked.trained],
+        }
+        return {group: (crossed.only(names),) for group, names in named.items() if names}
+
     def slides(
         self, tastes: Mapping[str, Taste], prompts: Sequence[str], count: int
     ) -> tuple[Slide, ...]:

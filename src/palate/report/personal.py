@@ -9,15 +9,17 @@ Read next: `palate/evaluate/personal.py`, what is compared; `page.py`, whose sty
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Final, Self, final
 
 from palate.core.files import write_atomic
+from palate.core.plain import plain as plain_values
 from palate.core.stats import Estimate
 from palate.evaluate.crossed import Crossed
 from palate.evaluate.following import Following
+from palate.evaluate.personal import of_each_training
 from palate.evaluate.slide import Curve, Monotony, Slide
 from palate.report import figures
 from palate.report.page import bar, environment, safe
@@ -32,10 +34,13 @@ _COMPARED: Final[Mapping[str, str]] = {
     "shuffled_over_base": "pictures drawn for others, over the base model's",
     "pooled_over_base": "the pooled model's pictures, over the base model's",
     "own_over_pooled": "their own pictures, over the pooled model's",
+    "shuffled_over_pooled": "pictures drawn for others, over the pooled model's",
     "own_over_shuffled": "their own pictures, over those drawn for others",
 }
 _DIFFERENCES: Final[Mapping[str, str]] = {
     "own_minus_shuffled": "own minus others",
+    "own_minus_shuffled_by_training": "own minus others, by training",
+    "own_minus_shuffled_over_pooled": "own minus others, over the pooled model's",
     "own_minus_nearest": "own minus the most alike taste",
     "own_minus_farthest": "own minus the least alike taste",
 }
@@ -82,17 +87,23 @@ class PersonalReport:
         )
         if gap is None:
             return f"{start}; with a single user, nothing tells following from being better."
-        return f"{start}, {_points(gap)} than pictures drawn for others: {_outcome(gap)}."
+        wider = self.found.two_way.get(group, {}).get("own_minus_shuffled", gap)
+        return f"{start}, {_points(gap)} than pictures drawn for others: {_outcome(gap, wider)}."
 
     @property
     def limits(self) -> list[str]:
         """What the result does not show."""
         found = self.found
         points = [
-            "Intervals speak of other users like these on the same prompts; those in the column "
-            "for users and prompts speak of other prompts as well, and are the wider ones."
+            "Intervals speak of other users like these on the same prompts; those for users and "
+            "prompts speak of other prompts as well, and are the wider ones: what is said to be "
+            "seen holds for both."
         ]
         if found.groups:
+            points.append(
+                "Own minus others is the one question asked; everything else describes the answer, "
+                "and its intervals do not pay for having looked at several."
+            )
             points.append(
                 "Users' tastes were asked as scorers. Where these are simulated or learned, people "
                 "may think otherwise."
@@ -103,11 +114,28 @@ class PersonalReport:
             )
         many = max((len(trainings) for trainings in found.groups.values()), default=0)
         if many == 1:
-            points.append("One training: another seed may give another result.")
+            points.append(
+                "One training: its users share its luck, so that no interval speaks of other "
+                "trainings; another seed may give another result."
+            )
+        if many > 1:
+            points.append(
+                "Users of one training share its luck. Only what is told by training speaks of "
+                "other trainings; the other intervals speak of other users of these."
+            )
+        if any(sum(len(each.users) for each in several) < 5 for several in found.groups.values()):
+            points.append(
+                "Differences of fewer than five users have no interval: so few agree by chance."
+            )
         if any(each.pooled is None for trainings in found.groups.values() for each in trainings):
             points.append("There is no pooled model to compare with, trained without users.")
         if found.identified:
             points.append("That embeddings tell people apart does not say that the model listens.")
+        if found.ordering is not None:
+            points.append(
+                "Held-out pairs are shown a few other users' embeddings each; their intervals do "
+                "not count that these strangers might have been others, as those of pictures do."
+            )
         return points
 
     def frame(self) -> list[dict[str, Any]]:
@@ -116,31 +144,52 @@ class PersonalReport:
 
     def json(self) -> dict[str, Any]:
         """Everything the other faces say, and the measurements behind it, as plain values."""
-        return {"headline": self.headline, "limits": self.limits, **self.found.to_json()}
+        curve = self.found.curve
+        return {
+            "headline": self.headline,
+            "limits": self.limits,
+            "curve": None if curve is None else plain_values(asdict(curve)),
+            **self.found.to_json(),
+        }
 
     def text(self) -> str:
         """The report for a terminal: every number with its interval and what it rests on."""
         lines = wrap(self.headline, _WIDTH)
         for group, told in self.found.verdicts.items():
+            wider = self.found.two_way.get(group, {})
             lines += [
                 "",
                 *wrap(f"{plain(group, most=40)}: {_basis(self.found.groups[group])}", _WIDTH),
+                f"  {'':<59}  {'other users':<17}users and prompts",
             ]
             lines += [
-                f"  {words:<52}{percent(told[name].value):>7}  {_ends(told[name])}"
+                _line(
+                    words,
+                    percent(told[name].value),
+                    _ends(told[name]),
+                    _maybe(wider.get(name), _ends),
+                )
                 for name, words in _COMPARED.items()
                 if name in told
             ]
             lines += [
-                f"  {words:<52}{_points_only(told[name]):>7}  {_point_ends(told[name])} points"
+                _line(
+                    f"{words}, points",
+                    _points_only(told[name]),
+                    _point_ends(told[name]),
+                    _maybe(wider.get(name), _point_ends),
+                )
                 for name, words in _DIFFERENCES.items()
                 if name in told
             ]
             lines += [
-                f"  {'mean gain in reward, ' + words:<52}{value:>7}  {ends}"
+                _line("mean gain in reward, " + words, value, ends, "")
                 for name, words in _GAINS.items()
                 if name in told
                 for value, ends in (difference(told[name]),)
+            ]
+            lines += [
+                f"  {sentence}" for sentence in _training_sentences(told, self.found.groups[group])
             ]
         lines += ["", *self._others()]
         for limit in self.limits:
@@ -199,13 +248,16 @@ class PersonalReport:
                 "name": plain(group, most=40),
                 "basis": _basis(self.found.groups[group]),
                 "rates": [
-                    {"name": words, "rate": bar(told[name]), "ends": _ends(told[name]),
+                    {"name": words, "rate": _bar(told[name]), "ends": _ends(told[name]),
                      "wider": _maybe(wider.get(group, {}).get(name), _ends)}
                     for name, words in _COMPARED.items() if name in told
                 ],
                 "differences": [
                     {"name": words, "value": _points_only(told[name]),
-                     "ends": _point_ends(told[name]), "seen": _seen(told[name]),
+                     "over": "pooled model" if name.endswith("pooled") else "base",
+                     "unit": f"; {told[name].n} trainings" if "training" in name else "",
+                     "ends": _point_ends(told[name]),
+                     "seen": _seen(told[name], wider.get(group, {}).get(name, told[name])),
                      "wider": _maybe(wider.get(group, {}).get(name), _point_ends)}
                     for name, words in _DIFFERENCES.items() if name in told
                 ],
@@ -214,6 +266,7 @@ class PersonalReport:
                     for name, words in _GAINS.items() if name in told
                     for value, ends in (difference(told[name]),)
                 ],
+                "trainings": _training_sentences(told, self.found.groups[group]),
             }
             for group, told in self.found.verdicts.items()
         ]  # fmt: skip
@@ -276,13 +329,28 @@ class PersonalReport:
         return [*wrapped, ""] if wrapped else []
 
 
-def _outcome(gap: Estimate) -> str:
-    """Whether it follows people, as far as the interval goes."""
-    if gap.low > 0:
+def _outcome(gap: Estimate, wider: Estimate) -> str:
+    """Whether it follows people, as far as both intervals go."""
+    if _side(gap, wider) > 0:
         return "it follows people"
-    if gap.high < 0:
+    if _side(gap, wider) < 0:
         return "it follows strangers more than whom it draws for"
+    if _side(gap, gap) > 0:
+        return "it follows people on these prompts; that it does on others is not seen"
     return "that it follows people is not seen"
+
+
+def _side(gap: Estimate, wider: Estimate) -> int:
+    """On which side of 0 both intervals are as a whole: 1, -1, or 0 where that is not shown."""
+    return int(min(gap.low, wider.low) > 0) - int(max(gap.high, wider.high) < 0)
+
+
+def _training_sentences(told: Mapping[str, Estimate], trainings: Sequence[Crossed]) -> list[str]:
+    """What every training gave by itself."""
+    if len(trainings) < 2 or "own_minus_shuffled" not in told:
+        return []
+    each = ", ".join(signed(100 * mean, 1) for mean in of_each_training(trainings))
+    return [f"Own minus others of each training, in points: {each}."]
 
 
 def _basis(trainings: Sequence[Crossed]) -> str:
@@ -291,6 +359,8 @@ def _basis(trainings: Sequence[Crossed]) -> str:
     prompts = len(set(trainings[0].prompts))
     lost = sum(sum(each.without_reward.values()) for each in trainings)
     broken = f"; {count(lost, 'picture')} had no reward, and lost" if lost else ""
+    out = sum(int((~each.whole).sum()) for each in trainings)
+    broken += f"; gains leave out all pictures of {count(out, 'noise')}" if out else ""
     return (
         f"{count(users, 'user')} of {count(len(trainings), 'training')}, each judging "
         f"{count(pictures, 'picture')} of {count(prompts, 'prompt')} drawn for everyone{broken}."
@@ -355,6 +425,11 @@ def _ends(estimate: Estimate) -> str:
     return interval(estimate) if estimate.bounded else "no interval"
 
 
+def _bar(estimate: Estimate) -> dict[str, Any]:
+    """What a bar needs; where nothing is known of the ends, it is as wide as it can be."""
+    return bar(estimate if estimate.bounded else replace(estimate, low=0.0, high=1.0))
+
+
 def _points_only(estimate: Estimate) -> str:
     """A difference of shares in points of percent."""
     return signed(100 * estimate.value, 1)
@@ -373,8 +448,12 @@ def _points(estimate: Estimate) -> str:
     return f"{value} points ({_point_ends(estimate)}) {more}"
 
 
-def _seen(estimate: Estimate) -> str:
-    return "seen" if estimate.low > 0 or estimate.high < 0 else "unseen"
+def _seen(estimate: Estimate, wider: Estimate) -> str:
+    return "seen" if _side(estimate, wider) else "unseen"
+
+
+def _line(words: str, value: str, ends: str, wider: str) -> str:
+    return f"  {words:<52}{value:>7}  {ends:<17}{wider}".rstrip()
 
 
 def _maybe(estimate: Estimate | None, words: Any) -> str:
