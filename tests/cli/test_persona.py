@@ -112,6 +112,7 @@ def test_a_slide_begins_and_ends_with_the_two_people_and_draws_a_strip(draw, tmp
         (("--user", "pickapic/0", "--user-guidance", 1, "--guidance", 0), 2, "guidance 0.0"),
         (("--user", "pickapic/0", "--user-guidance", 90, "--guidance", 0.5), 2, "guidance 0.5"),
         (("--slide-to", "pickapic/0"), 2, "--slide-to without --user"),
+        (("--user", "pickapic/0", "--slide", 3), 2, "--slide 3 without --slide-to"),
         (("--user", "pickapic/0", "--slide-to", "pickapic/1", "--slide", 1), 2, "--slide 1"),
     ],
 )

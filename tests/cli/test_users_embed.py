@@ -64,6 +64,7 @@ def test_the_file_says_the_same_as_json(palate, crowd, tmp_path):
         (("--by", "looks", "--user", "9"), 2, "user='9'"),
         (("--by", "lookz", "--user", "3"), 2, "Did you mean looks?"),
         (("--by", "learned", "--user", "3"), 2, "--by learned"),
+        (("--by", "vision:none", "--user", "3", "--layer", "top"), 2, "--layer top"),
         (("--by", "looks", "--weights", "runs/none", "--user", "3"), 2, "--weights and --by"),
         (("--weights", "runs/none", "--user", "3"), 5, "runs/none"),
     ],
@@ -90,6 +91,16 @@ def test_too_few_pairs_for_two_sides_are_named(palate, crowd):
     assert answer.code == DataError.exit_code
     assert "0 users with 8 pairs" in answer.err
     assert palate("users", "identify", crowd, "--by", "looks", "--k", "0").code == 2
+
+
+def test_places_that_everybody_fits_into_are_dropped_aloud_or_refused(palate, crowd):
+    words = ("users", "identify", crowd, "--by", "looks", "--subsets", 1)
+    some = palate(*words, "--k", "1,6,50")
+    assert some.code == 0, some.err
+    assert "Among the first 6, 50 everybody of 6 users is found: left out." in some.err
+    none = palate(*words, "--k", 50)
+    assert none.code == 2
+    assert "--k 50 with 6 users" in none.err
 
 
 def test_two_sides_share_neither_prompt_nor_picture(crowd):

@@ -247,9 +247,13 @@ def test_an_unknown_name_is_told_the_nearest(find, people):
         find(f"{people}@pickapic/ana")
 
 
-def test_a_path_that_is_not_there_is_nobody(find, tmp_path):
+def test_a_path_that_is_not_there_is_nobody(find, people, tmp_path):
     with pytest.raises(SettingError, match="no file, no snapshot and nobody"):
         find(str(tmp_path / "missing"))
+    made = embedding_of(LOOKS, people, user="anna", count=4)
+    made.save(tmp_path / "three.safetensors")
+    with pytest.raises(SettingError, match=r"Did you mean .*three\.safetensors\?"):
+        find(str(tmp_path / "three.safetensor"))
     with pytest.raises(WeightsError, match=r"missing\.safetensors"):
         find(str(tmp_path / "missing.safetensors"))
 

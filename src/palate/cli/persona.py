@@ -18,6 +18,7 @@ from palate.train.who import Who
 
 # Letters that fit above a picture of a strip.
 _LABEL = 24
+_STEPS = 5
 
 
 @final
@@ -136,11 +137,11 @@ class Slide:
 
     Args:
         slide_to: Another WHO: each picture is drawn at even steps from --user to them.
-        slide: How many steps, both ends among them.
+        slide: How many steps, both ends among them; 5 unless told.
     """
 
     slide_to: str | None = None
-    slide: int = 5
+    slide: int | None = None
 
     def voices(
         self, audience: Audience, weights: Path | None
@@ -152,6 +153,12 @@ class Slide:
         Raises:
             SettingError: when there is nobody to start from, or fewer than two steps.
         """
+        require(
+            self.slide_to is not None or self.slide is None,
+            got=f"--slide {self.slide} without --slide-to",
+            need="somebody to end with",
+            fix="Add for example --slide-to WHO, or leave it out.",
+        )
         if self.slide_to is None:
             return None, [(0.0, audience.backbone)]
         who = audience.who
@@ -161,14 +168,15 @@ class Slide:
                 need="somebody to start from",
                 fix=f"Add for example --user WHO --slide-to {self.slide_to}",
             )
+        steps = _STEPS if self.slide is None else self.slide
         require(
-            self.slide >= 2,
-            got=f"--slide {self.slide}",
+            steps >= 2,
+            got=f"--slide {steps}",
             need="at least 2 steps: both ends",
             fix="5 is a good number.",
         )
         end = found(finder(audience.model, weights, audience.drawing.device), self.slide_to)
-        shares = [step / (self.slide - 1) for step in range(self.slide)]
+        shares = [step / (steps - 1) for step in range(steps)]
         return end, [(share, audience.listening(who.towards(end, share))) for share in shares]
 
 

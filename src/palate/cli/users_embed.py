@@ -25,7 +25,8 @@ class Maker:
         by: Or an encoder: looks, clip:FOLDER, vision:FOLDER or taste:FOLDER.
         examples: Pairs that an embedding is made of; those of the run unless told, or 4.
         pooling: How it joins what it sees; its own way unless told.
-        layer: Whose hidden states a vision model gives.
+        layer: Whose hidden states a vision model gives: the number of a layer, such as 21, or a
+            share of its layers with a point, such as 0.75.
         prompt: What a vision model is told.
         device: Where it computes: auto, cpu, cuda or mps.
     """
@@ -34,7 +35,7 @@ class Maker:
     by: str | None = None
     examples: int | None = None
     pooling: str | None = None
-    layer: float | None = None
+    layer: str | None = None
     prompt: str | None = None
     device: str = "auto"
 
@@ -70,7 +71,7 @@ class Maker:
         encoder = open_user_encoder(
             words,
             pooling=self.pooling,
-            layer=self.layer,
+            layer=None if self.layer is None else _layer(self.layer),
             prompt=self.prompt,
             examples=count,
             device=device_named(self.device),
@@ -169,7 +170,7 @@ def identify(
 
     Args:
         snapshot: A frozen snapshot of many people's pairs.
-        k: How many places count as found.
+        k: How many places count as found; those that all users fit into are left out.
         subsets: Subsets of each side that the probe learns from and is asked about; 1 is none.
         seed: Which pairs are on which side.
         maker: Who makes embeddings.
@@ -187,6 +188,7 @@ def identify(
         sides = two_sides(
             encoder, pairs, examples=count, subsets=subsets, seed=seed, progress=bar.at
         )
+    _check_places(places, len(sides.users))
     found = [nearest_to(sides.first[:, 0], sides.second[:, 0], at=places)]
     if sides.first.shape[1] > 1:
         found.append(probe(sides.first, sides.second, at=places))
@@ -215,6 +217,31 @@ def _places(found: "list[Identified]") -> list[tuple[str, str, str, str]]:
         for each in found
         for places, share in each.found.items()
     ]
+
+
+def _layer(words: str) -> int | float:
+    """A number of a layer, or a share of the layers where there is a point in it."""
+    try:
+        return float(words) if "." in words else int(words)
+    except ValueError as error:
+        raise SettingError(
+            got=f"--layer {words}",
+            need="the number of a layer, or a share of the layers",
+            fix="Write for example --layer 21 or --layer 0.75",
+        ) from error
+
+
+def _check_places(places: list[int], users: int) -> None:
+    """Say which places are dropped, since everybody fits into them; refuse where none is left."""
+    dropped = ", ".join(str(each) for each in places if each >= users)
+    require(
+        any(each < users for each in places),
+        got=f"--k {dropped} with {users} users that can be asked about",
+        need=f"a number of places below {users}: among so many everybody is found",
+        fix="Write for example --k 1",
+    )
+    if dropped:
+        note(f"Among the first {dropped} everybody of {users} users is found: left out.")
 
 
 def _numbers(words: str) -> list[int]:

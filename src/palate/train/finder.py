@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, final
 
 from palate.backbones import Personal
-from palate.core.problems import SettingError, WeightsError, require
+from palate.core.problems import SettingError, WeightsError, nearest, require
 from palate.data.people import named_user
 from palate.data.store import SNAPSHOT
 from palate.scorers.users import UserEncoder
 from palate.train.embedding import SUFFIX, UserEmbedding, embedding_of, listed
 from palate.train.personal import LEARNED
-from palate.train.users import open_user_encoder, read_users
+from palate.train.users import learned_from, open_user_encoder, read_users
 from palate.train.who import Part, Who, shares_of
 
 
@@ -107,8 +107,7 @@ class Finder:
 
         Empty for an encoder that was learned from nobody's answers.
         """
-        made = self._personal.about.get("encoder", {}).get("made", {})
-        return str(made.get("data", ""))
+        return learned_from(self._personal.about.get("encoder", {}))
 
     @property
     def examples(self) -> int:
@@ -147,12 +146,23 @@ class Finder:
         except SettingError as error:
             names = self.known.names
             people = f", or one of {len(names):,} people of the run: {listed(names)}"
+            meant = _nearest_file(Path(words))
+            nearest_one = error.fix if names else "Check the path."
             raise SettingError(
                 got=f"user {words!r}, which is no file, no snapshot and nobody the run knows",
                 need="an embedding file, a snapshot (FOLDER or FOLDER@USER)"
                 + (people if names else ""),
-                fix=error.fix if names else "Check the path.",
+                fix=nearest_one if meant is None else f"Did you mean {meant}?",
             ) from error
+
+
+def _nearest_file(path: Path) -> Path | None:
+    """The embedding file beside a misspelt one; only words that look like a path are one."""
+    if not path.suffix and len(path.parts) < 2:
+        return None
+    there = [each.name for each in path.parent.glob(f"*{SUFFIX}")]
+    guess = nearest(path.name, there)
+    return None if guess is None else path.parent / guess
 
 
 def _place(words: str) -> tuple[Path, str | None] | None:
