@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cli.test_users_embed import people
 from palate.core.files import write_json
 from palate.evaluate.following import Following
 
@@ -21,6 +22,12 @@ def run(palate, micro: Path, snapshot: Path, tmp_path_factory: pytest.TempPathFa
     )
     assert answer.code == 0, answer.err
     return out
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six people with ten pairs each."""
+    return people(tmp_path_factory.mktemp("crowd"), *[10] * 6)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +110,18 @@ def test_people_of_the_training_are_not_called_unseen_for_their_examples(
     assert list(answer.json["verdicts"]) == ["seen"]
     facts = answer.json["facts"]
     assert facts["users of the training"] == facts["users"] == 3
+
+
+@pytest.mark.slow
+def test_with_examples_the_encoder_is_asked_whether_it_knows_people_again(
+    palate, run, crowd, tmp_path
+):
+    """Six people, ten pairs each: four or six on either side, four in an embedding."""
+    answer = palate("users", "evaluate", run, "--data", crowd, "--examples", crowd, "--json")
+    assert answer.code == 0, answer.err
+    (found,) = answer.json["identified"]
+    assert found["users"] == 6
+    assert set(found["found"]) == {"1", "5"}
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ _COMMANDS = (
     (DATA, "data", "data", "Import, look at and freeze preference pairs."),
     (DATA, "label", "label", "Have a machine label a store's pairs: a scorer, a vision model, …"),
     (DATA, "audit", "audit", "Ask a snapshot what is wrong with its labels before training."),
-    (DATA, "users", "users", "Whose pairs are whose: list users, keep some of them to judge by."),
+    (DATA, "users", "users", "People: list, split and embed them, ask whom a model follows."),
     (DATA, "world", "world", "The small world: scenes, judged pairs, and the shipped model."),
     (TRAIN, "train", "train", "Train a model on a frozen snapshot of preference pairs."),
     (TRAIN, "resume", "runs", "Go on with an interrupted run, bit for bit."),

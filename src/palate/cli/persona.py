@@ -27,8 +27,8 @@ class Persona:
     """Whom the pictures are for.
 
     Args:
-        user: An embedding file, a snapshot of somebody's pairs (FOLDER or FOLDER@USER), somebody
-            the run was trained with, or a mixture WHO:SHARE,WHO:SHARE.
+        user: WHO: an embedding file, a snapshot of somebody's pairs (FOLDER or FOLDER@USER),
+            somebody the run was trained with, or a mixture of these, WHO:SHARE,WHO:SHARE.
         user_guidance: Strength of guidance towards the user; the same as --guidance unless told.
     """
 
@@ -136,7 +136,8 @@ class Slide:
     """The way from one taste to another.
 
     Args:
-        slide_to: Another WHO: each picture is drawn at even steps from --user to them.
+        slide_to: Another WHO, like --user: each picture is drawn at even steps on the way to
+            them.
         slide: How many steps, both ends among them; 5 unless told.
     """
 

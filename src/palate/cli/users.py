@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 users = new_app(
     "users",
-    "Whose pairs are whose: list users, and keep some of them to judge by.",
+    "People: list, split and embed them, ask whom a model follows.",
     examples(
         """
         palate users list my-pairs

@@ -61,7 +61,8 @@ def ask(
     that judge's embedding and with somebody else's? Where tastes are known, as
     in the small world, pictures too: everyone's own against the base model's and
     against those drawn for somebody else, and along the way between opposite
-    tastes. Intervals are at 95 %, over users. With --out, a page as well.
+    tastes. With --examples, whether the run's encoder knows people again by other
+    pairs, where there are enough. Intervals are at 95 %, over users. With --out, a page as well.
 
     Args:
         run: A run that was trained with people, or its export.
@@ -91,7 +92,9 @@ def ask(
 
         follower, pairs, find = _open(run, data, examples, pooled, strength, drawing, told)
         count = 1 if slides is None else slides
-        found = _found(follower, pairs, find, run, people, prompts, count)
+        found = _found(
+            follower, pairs, find, run, people, prompts, count, apart=examples is not None
+        )
     report = PersonalReport(found=found)
     if out is not None:
         found.save(out)
@@ -146,11 +149,13 @@ def _found(
     people: Path | None,
     prompts: str | None,
     slides: int,
+    *,
+    apart: bool,
 ) -> "Following":
     """Everything that is asked."""
     from palate.core.record import provenance
     from palate.evaluate.following import Following
-    from palate.recipes.follow import learned_from, run_of
+    from palate.recipes.follow import learned_from, run_of, told_apart
     from palate.recipes.people import read_tastes
     from palate.train.prompts import prompts_of
 
@@ -171,6 +176,7 @@ def _found(
     return Following(
         groups={} if tastes is None else follower.groups(tastes, wanted),
         slides=() if tastes is None else follower.slides(tastes, wanted, slides),
+        identified=told_apart(find, pairs) if apart else (),
         ordering=ordered,
         facts={
             "run": str(run),

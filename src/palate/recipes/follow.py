@@ -20,9 +20,12 @@ from palate.core.problems import DataError, require
 from palate.data.pairs import PreferencePairs
 from palate.evaluate.asked import Asked
 from palate.evaluate.crossed import Crossed, draw_crossed
+from palate.evaluate.identify import Identified, identify
 from palate.evaluate.ordering import Margins, Ordering, ordering
+from palate.evaluate.sides import two_sides
 from palate.evaluate.slide import SHARES, Slide, slide
 from palate.train.cache import Cache
+from palate.train.finder import Finder
 from palate.train.groups import Pictures
 from palate.train.place import RECORD, SETTINGS
 from palate.train.run import Run
@@ -155,6 +158,20 @@ class Follower:
             kind=DataError,
         )
         return users
+
+
+def told_apart(find: Finder, pairs: PreferencePairs) -> tuple[Identified, ...]:
+    """How often people are found again by other pairs of theirs; empty where they have too few.
+
+    Raises:
+        SettingError, WeightsError: when the run's encoder cannot be opened.
+    """
+    encoder = find.encoder()
+    try:
+        sides = two_sides(encoder, pairs, examples=find.examples, subsets=1)
+    except DataError:
+        return ()
+    return (identify(sides.first[:, 0], sides.second[:, 0]),)
 
 
 def run_of(folder: Path) -> tuple[Run | None, Path]:
