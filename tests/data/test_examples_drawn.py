@@ -94,7 +94,9 @@ def test_a_pair_is_learned_with_examples_that_do_not_give_it_away() -> None:
     assert away_from(((asked,),), asked) == ()
 
 
-def test_what_a_choice_shows_is_found_once_and_goes_on_with_it(monkeypatch) -> None:
+def test_what_a_choice_shows_is_found_once_and_goes_on_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """However many pairs ask: each choice of four is looked at once, and each pair that asks."""
     looked: list[str] = []
 
