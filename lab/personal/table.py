@@ -84,7 +84,7 @@ def rows_of(drawn: Drawn, pooled: str, people: Path) -> Iterator[dict[str, Any]]
             key = {"arm": arm, "group": group, "seeds": " ".join(map(str, which))}
             both, each = two_way(found), [verdicts(one) for one in found]
             for question, said in verdicts(found).items():
-                means = [one[question].value for one in each]
+                means = [one[question].value for one in each if question in one]
                 yield {
                     **key,
                     "question": question,
