@@ -1,12 +1,18 @@
 """A Stable Diffusion folder as a backbone, against diffusers on the same weights."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, SD3Transformer2DModel, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from backbones.asking import ask, rewrite
 from palate.backbones import Adapter, Condition, load
+from palate.backbones.folder import Folder
+from palate.backbones.sd import PARTS
+from palate.backbones.sizes import row_of, sizes_of
 from palate.core.problems import SettingError, StateError, WeightsError
 
 
@@ -141,6 +147,37 @@ def test_a_scheduler_we_cannot_follow_is_refused(copy, change):
     rewrite(copy / "scheduler/scheduler_config.json", **change)
     with pytest.raises(WeightsError, match="scheduler"):
         load(copy)
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "why"),
+    [
+        ("unet", {"sample_size": [8, 8]}, r"unet.*sample_size.*whole numbers"),
+        ("unet", {"sample_size": None}, r"unet.*sample_size.*whole numbers"),
+        ("unet", {"block_out_channels": 32}, r"unet.*block_out_channels.*whole numbers"),
+        ("vae", {"block_out_channels": []}, r"vae.*block_out_channels.*whole numbers"),
+        ("vae", {"scaling_factor": "q"}, r"vae: scaling_factor 'q'"),
+        ("vae", {"scaling_factor": 0}, r"vae: scaling_factor 0"),
+        ("vae", {"shift_factor": "q"}, r"vae: .*shift_factor 'q'"),
+    ],
+)
+def test_sizes_and_scales_that_are_no_numbers_are_refused_by_folder(copy, part, changes, why):
+    rewrite(copy / part / "config.json", **changes)
+    with pytest.raises(WeightsError, match=why):
+        load(copy)
+
+
+def test_what_a_configuration_leaves_out_is_what_diffusers_takes(copy):
+    file = copy / "unet/config.json"
+    told = json.loads(file.read_text())
+    assert told.pop("in_channels") == 4
+    file.write_text(json.dumps(told))
+    assert load(copy).latent_shape(64, 64)[0] == 4
+    part = Folder.open(copy).parts(PARTS)["unet"]
+    bare = replace(part, settings={})
+    assert row_of(bare, UNet2DConditionModel, "block_out_channels") == (320, 640, 1280, 1280)
+    sizes = {"in_channels": 16, "patch_size": 2, "sample_size": 128, "pos_embed_max_size": 96}
+    assert sizes_of(bare, SD3Transformer2DModel, *sizes) == sizes
 
 
 def test_conditions_are_taken_apart_and_joined():

@@ -1,5 +1,6 @@
 """Stable Diffusion 3 folders as a backbone, against diffusers' own pipeline on them."""
 
+import json
 import random
 import shutil
 from dataclasses import replace
@@ -28,6 +29,8 @@ from palate.backbones.patches import Patches
 from palate.backbones.sample import Sampler, sample, starting_noise
 from palate.backbones.sd3 import PARTS, Joint
 from palate.core.problems import SettingError, StateError, WeightsError
+from palate.evaluate.draw import identity
+from palate.recipes.preflight import _step
 
 PROMPTS = ["a red ball", "a blue box on green", "two small yellow stars"]
 NUMPY = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -220,7 +223,10 @@ def test_before_the_first_step_the_policy_is_the_reference_bit_for_bit(whole, fo
 
 
 @NUMPY
-@forms
+@pytest.mark.parametrize(
+    "form",
+    [form if form == "full" else pytest.param(form, marks=pytest.mark.slow) for form in FORMS],
+)
 def test_plain_diffusers_draws_the_same_picture_from_the_export(form, whole, tmp_path):
     """To half a grey level of 255: the same picture, once rounded to bytes."""
     model = load(whole, adapter=FORMS[form], train=True)
@@ -332,6 +338,17 @@ def test_schedules_that_are_no_table_are_refused_before_any_weight_is_read(spoil
         load(spoiled)
 
 
+@pytest.mark.parametrize("levels", [1, 100])
+def test_a_folder_with_fewer_levels_is_asked_within_them(spoiled, levels):
+    """The fixed questions of probe, identity and doctor are shares of the path."""
+    rewrite(spoiled / SCHEDULER, num_train_timesteps=levels)
+    model = load(spoiled)
+    assert model.path.levels == levels
+    assert model.reference_probe() == load(spoiled).reference_probe()
+    assert identity(model)["answer"] == identity(load(spoiled))["answer"]
+    assert "margin 0 at the first step" in _step(str(spoiled))
+
+
 def test_another_kind_of_scheduler_is_refused(spoiled):
     rewrite(spoiled / "model_index.json", scheduler=["diffusers", "DDIMScheduler"])
     with pytest.raises(WeightsError, match=r"DDIMScheduler\. Need one of FlowMatchEuler"):
@@ -340,7 +357,11 @@ def test_another_kind_of_scheduler_is_refused(spoiled):
 
 @pytest.mark.parametrize(
     ("changes", "why"),
-    [({"in_channels": 32}, "noisy latents and nothing else"), ({"patch_size": 0}, "whole numbers")],
+    [
+        ({"in_channels": 32}, "noisy latents and nothing else"),
+        ({"patch_size": 0}, "whole numbers"),
+        ({"sample_size": [16, 16]}, r"transformer.*\[16, 16\].*whole numbers"),
+    ],
 )
 def test_a_network_of_another_kind_is_refused_before_it_is_read(spoiled, changes, why):
     rewrite(spoiled / "transformer/config.json", **changes)
@@ -372,6 +393,24 @@ def test_half_of_the_third_text_encoder_is_refused(spoiled):
     rewrite(spoiled / "model_index.json", tokenizer_3=[None, None])
     with pytest.raises(WeightsError, match=r"text_encoder_3 alone\. Need text_encoder_3 and"):
         load(spoiled)
+
+
+def unnamed(folder):
+    """An index that does not speak of the third text encoder."""
+    index = json.loads((folder / "model_index.json").read_text())
+    kept = {name: entry for name, entry in index.items() if not name.endswith("_3")}
+    (folder / "model_index.json").write_text(json.dumps(kept))
+
+
+def test_an_index_without_the_third_text_encoder_is_as_good_as_one_that_denies_it(
+    spoiled, folder, tmp_path
+):
+    unnamed(spoiled)
+    with pytest.raises(WeightsError, match=r'does not speak.*T5EncoderModel.*"text_encoder_3": \['):
+        load(spoiled)
+    shutil.copytree(folder, tmp_path / "two")
+    unnamed(tmp_path / "two")
+    assert load(tmp_path / "two").digests == load(folder).digests
 
 
 def test_a_third_part_that_is_named_and_missing_is_said(spoiled):

@@ -1,15 +1,20 @@
 """Pictures to latents and back, always in float32: known autoencoders overflow in half."""
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from palate.backbones.folder import Part
+from palate.backbones.sizes import row_of, sizes_of
 from palate.core.problems import SettingError, WeightsError, require
+
+# What networks have one number for, of each of their levels.
+_LEVELS = "block_out_channels"
 
 
 @final
@@ -27,7 +32,7 @@ class Autoencoder:
     def __init__(self, network: AutoencoderKL) -> None:
         self._network = network
         self._decode: Any = network.decode
-        self.factor = 2 ** (len(network.config["block_out_channels"]) - 1)
+        self.factor = 2 ** (len(network.config[_LEVELS]) - 1)
         self._scale, self._shift = _scaling(network)
 
     def encode(
@@ -59,25 +64,37 @@ def _scaling(network: AutoencoderKL) -> tuple[float | Tensor, float | Tensor]:
     """Scale and shift, numbers or [c, 1, 1]: scaled latents are (plain - shift) · scale.
 
     Raises:
-        WeightsError: when mean and spread are not given for each channel.
+        WeightsError: when they are no numbers, or mean and spread not one for each channel.
     """
-    settings = network.config
-    scale = float(settings["scaling_factor"])
+    settings: Any = network.config
+    scale, shift = settings["scaling_factor"], settings.get("shift_factor") or 0.0
+    folder = settings.get("_name_or_path")
+    require(
+        all(_is_number(number) for number in (scale, shift)) and scale > 0,
+        got=f"{folder}: scaling_factor {scale!r}, shift_factor {shift!r}",
+        need="numbers, the scaling_factor above 0",
+        fix="Correct config.json there, or fetch it again.",
+        kind=WeightsError,
+    )
     mean, spread = settings.get("latents_mean"), settings.get("latents_std")
     if mean is None or spread is None:
-        return scale, float(settings.get("shift_factor") or 0.0)
+        return float(scale), float(shift)
     channels = [settings["latent_channels"]] * 2
     require(
         [len(row) for row in (mean, spread) if isinstance(row, list | tuple)] == channels
-        and all(isinstance(number, int | float) for number in (*mean, *spread))
+        and all(_is_number(number) for number in (*mean, *spread))
         and min(spread) > 0,
-        got=f"an autoencoder with latents_mean {mean} and latents_std {spread}",
+        got=f"{folder}: latents_mean {mean} and latents_std {spread}",
         need=f"{channels[0]} numbers each, the spreads above 0",
-        fix="Correct vae/config.json, or fetch it again.",
+        fix="Correct config.json there, or fetch it again.",
         kind=WeightsError,
     )
     wide = [torch.tensor(row, dtype=torch.float32)[:, None, None] for row in (mean, spread)]
-    return scale / wide[1].to(network.device), wide[0].to(network.device)
+    return float(scale) / wide[1].to(network.device), wide[0].to(network.device)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 @final
@@ -98,31 +115,19 @@ class Grid:
     probe: int
 
     @classmethod
-    def of_unet(cls, network: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> "Grid":
+    def of_unet(cls, unet: Part, vae: Part) -> "Grid":
         """The grid of a UNet and an autoencoder, from their settings.
 
         Raises:
-            WeightsError: when one of them does not say how large it is.
+            WeightsError: when one of them does not say how large it is, or not in one number.
         """
-        wanted = {
-            "unet": ("in_channels", "sample_size", "block_out_channels"),
-            "vae": ("block_out_channels",),
-        }
-        for part, settings in (("unet", network), ("vae", autoencoder)):
-            missing = [name for name in wanted[part] if settings.get(name) is None]
-            require(
-                not missing,
-                got=f"{part}/config.json without {', '.join(missing)}",
-                need="the sizes of the network",
-                fix="Correct the file, or fetch it again.",
-                kind=WeightsError,
-            )
-        factor = 2 ** (len(autoencoder["block_out_channels"]) - 1)
+        sizes = sizes_of(unet, UNet2DConditionModel, "in_channels", "sample_size")
+        factor = factor_of(vae)
         return cls(
-            channels=int(network["in_channels"]),
+            channels=sizes["in_channels"],
             factor=factor,
-            resolution=int(network["sample_size"]) * factor,
-            probe=2 ** len(network["block_out_channels"]),
+            resolution=sizes["sample_size"] * factor,
+            probe=2 ** len(row_of(unet, UNet2DConditionModel, _LEVELS)),
         )
 
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
@@ -132,6 +137,15 @@ class Grid:
     def pixels(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the picture that latents of this size are of."""
         return height * self.factor, width * self.factor
+
+
+def factor_of(vae: Part) -> int:
+    """Pixels to one latent of an autoencoder, in each direction.
+
+    Raises:
+        WeightsError: when its configuration does not say.
+    """
+    return 2 ** (len(row_of(vae, AutoencoderKL, _LEVELS)) - 1)
 
 
 def latent_shape(height: int, width: int, *, channels: int, factor: int) -> tuple[int, int, int]:

@@ -365,8 +365,12 @@ PRIOR = Family(
     parts=PARTS,
     inputs=Heard.by,
     text=PooledText.load,
-    rules={MULTIPLE: PIXELS},
-    unread={"feature_extractor": [None, None], "image_encoder": [None, None]},
+    rules={},
+    unread={
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        MULTIPLE: PIXELS,
+    },
     network="prior",
     network_class=_network,
     called=("sample", "timestep_ratio"),
@@ -380,7 +384,6 @@ PRIOR = Family(
 COMBINED = replace(
     PRIOR,
     parts=COMBINED_PARTS,
-    rules={},
     unread={"prior_feature_extractor": [None, None], "prior_image_encoder": [None, None]},
     network="prior_prior",
     scheduler="prior_scheduler",

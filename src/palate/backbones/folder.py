@@ -129,7 +129,8 @@ class Folder:
 
         Args:
             allowed: For each part that is needed, the class names it may have. With `ABSENT`
-                among them the index may say `[null, null]`; such a part is left out.
+                among them the index may say `[null, null]`, or nothing where there are no
+                files either; such a part is left out.
 
         Raises:
             WeightsError: naming everything that is missing at once, or the class that is refused.
@@ -151,7 +152,7 @@ class Folder:
 
     def _part(self, name: str, classes: tuple[str, ...], missing: list[str]) -> Part | None:
         entry, folder = self.index.get(name), self.path / name
-        if ABSENT in classes and entry == [None, None]:
+        if ABSENT in classes and (entry == [None, None] or self._unnamed(name, classes)):
             return None
         classes = tuple(word for word in classes if word != ABSENT)
         if not (isinstance(entry, list) and len(entry) == 2 and entry[1]):
@@ -182,6 +183,24 @@ class Folder:
             weights=weights,
             variant=variant,
         )
+
+    def _unnamed(self, name: str, classes: tuple[str, ...]) -> bool:
+        """Whether the index does not speak of a part that may be absent, and it is.
+
+        Raises:
+            WeightsError: when its files are there all the same, and nobody knows what they are.
+        """
+        if name in self.index:
+            return False
+        known = ", ".join(word for word in classes if word != ABSENT)
+        require(
+            not (self.path / name).exists(),
+            got=f"{self.name} with {name}, of which {INDEX} does not speak",
+            need=f"the library and class of it ({known}) in {INDEX}",
+            fix=f'To go on without it, write "{name}": [null, null] there.',
+            kind=WeightsError,
+        )
+        return True
 
 
 # Parts without weights, and the file that holds their settings.

@@ -116,7 +116,7 @@ def _unet() -> type[nn.Module]:
 
 def _grid(parts: Mapping[str, Part]) -> Geometry:
     """The latents of a folder with a UNet and an autoencoder."""
-    return Grid.of_unet(parts["unet"].settings, parts["vae"].settings)
+    return Grid.of_unet(parts["unet"], parts["vae"])
 
 
 def _as_it_is(level: Tensor) -> Tensor:
@@ -225,8 +225,9 @@ class LatentDiffusion:
         """Load a folder for sampling or training. Called by `palate.backbones.load`."""
         parts = folder.parts(family.parts)
         path = family.path(parts[family.scheduler])
-        # Asked once before any weight is read: a network of another kind is refused here.
+        # Asked once before any weight is read: a network of another kind or size is refused here.
         family.inputs(parts[family.network])
+        family.geometry(parts)
         policy = open_policy(
             family.network_class(),
             parts[family.network],
@@ -319,7 +320,8 @@ class LatentDiffusion:
         """Digest of the reference's answer to a fixed question."""
         side = self._geometry.probe
         told = self._told(self._inputs.question(), side, side)
-        times = self._times(torch.tensor([37, 731]))
+        # Shares of the path, in thousandths, because a folder may have fewer levels.
+        times = self._times(torch.tensor([37, 731]) * self.path.levels // 1000)
         return self._denoiser.probe(self._geometry.channels, side, times, told)
 
     def state(self) -> dict[str, Tensor]:

@@ -1,15 +1,18 @@
-"""Latents that a transformer reads in square patches, and the numbers of such a network.
+"""Latents that a transformer reads in square patches.
 
 Read next: `sd3.py`, a family of such networks.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
-from palate.backbones.autoencoder import latent_shape
+from diffusers import SD3Transformer2DModel
+
+from palate.backbones.autoencoder import factor_of, latent_shape
 from palate.backbones.folder import Part
-from palate.core.problems import WeightsError, require
+from palate.backbones.sizes import sizes_of
+from palate.core.problems import require
 
 
 @final
@@ -33,15 +36,20 @@ class Patches:
 
     @classmethod
     def of(cls, parts: Mapping[str, Part]) -> "Patches":
-        """The latents of a folder, from the settings of its network and autoencoder."""
-        settings, vae = sizes_of(parts["transformer"]), parts["vae"].settings
-        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        """The latents of a folder, from the settings of its network and autoencoder.
+
+        Raises:
+            WeightsError: when one of them does not say how large it is.
+        """
+        names = ("in_channels", "patch_size", "pos_embed_max_size", "sample_size")
+        sizes = sizes_of(parts["transformer"], SD3Transformer2DModel, *names)
+        factor = factor_of(parts["vae"])
         return cls(
-            channels=settings["in_channels"],
+            channels=sizes["in_channels"],
             factor=factor,
-            patch=settings["patch_size"],
-            places=settings["pos_embed_max_size"],
-            resolution=settings["sample_size"] * factor,
+            patch=sizes["patch_size"],
+            places=sizes["pos_embed_max_size"],
+            resolution=sizes["sample_size"] * factor,
         )
 
     @property
@@ -68,29 +76,3 @@ class Patches:
     def pixels(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of the picture that latents of this size are of."""
         return height * self.factor, width * self.factor
-
-
-def sizes_of(transformer: Part) -> dict[str, Any]:
-    """A network's configuration, with what diffusers has where a folder does not say.
-
-    Raises:
-        WeightsError: when a size is not a whole number above 0.
-    """
-    usual = {
-        "sample_size": 128,
-        "patch_size": 2,
-        "in_channels": 16,
-        "joint_attention_dim": 4096,
-        "pooled_projection_dim": 2048,
-        "pos_embed_max_size": 96,
-    }
-    found = {name: transformer.settings.get(name, size) for name, size in usual.items()}
-    wrong = {name: size for name, size in found.items() if type(size) is not int or size < 1}
-    require(
-        not wrong,
-        got=f"{transformer.folder}: {wrong}",
-        need="whole numbers above 0",
-        fix="Copy or download the folder again.",
-        kind=WeightsError,
-    )
-    return {**found, "out_channels": transformer.settings.get("out_channels", 16)}

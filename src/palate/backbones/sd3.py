@@ -17,9 +17,10 @@ from torch import Tensor
 from palate.backbones.backbone import Condition
 from palate.backbones.folder import ABSENT, Part
 from palate.backbones.latent import Family
-from palate.backbones.patches import Patches, sizes_of
+from palate.backbones.patches import Patches
 from palate.backbones.schedule import FLOW_SCHEDULERS, flow_path, flow_times
 from palate.backbones.sd3_text import ThreeTexts
+from palate.backbones.sizes import configured, sizes_of
 from palate.core.problems import WeightsError, require
 from palate.core.streams import Streams
 
@@ -53,18 +54,19 @@ class Joint:
         """What a folder's network hears.
 
         Raises:
-            WeightsError: when it sees more than noisy latents.
+            WeightsError: when it sees more than noisy latents, or does not say how wide they are.
         """
-        settings = sizes_of(transformer)
+        names = ("in_channels", "joint_attention_dim", "pooled_projection_dim")
+        sizes = sizes_of(transformer, SD3Transformer2DModel, *names)
+        given = configured(transformer, SD3Transformer2DModel, "out_channels")
         require(
-            settings["in_channels"] == (settings["out_channels"] or settings["in_channels"]),
-            got=f"{transformer.folder}: in_channels {settings['in_channels']}, "
-            f"out_channels {settings['out_channels']}",
+            given in (None, sizes["in_channels"]),
+            got=f"{transformer.folder}: in_channels {sizes['in_channels']}, out_channels {given}",
             need="a network that sees noisy latents and nothing else",
             fix="Use a text-to-image model; those for editing see more.",
             kind=WeightsError,
         )
-        return cls(text=settings["joint_attention_dim"], pooled=settings["pooled_projection_dim"])
+        return cls(text=sizes["joint_attention_dim"], pooled=sizes["pooled_projection_dim"])
 
     def __call__(self, condition: Condition, height: int, width: int) -> Mapping[str, Any]:
         """Text and pooled vector; the size in pixels is in the latents already."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
+from diffusers import SD3Transformer2DModel
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
@@ -19,7 +20,7 @@ from transformers import CLIPTextModelWithProjection, T5EncoderModel, T5Tokenize
 from palate.backbones.backbone import Condition
 from palate.backbones.folder import Part
 from palate.backbones.parts import load_network, refusing
-from palate.backbones.patches import sizes_of
+from palate.backbones.sizes import sizes_of
 from palate.backbones.text import TextEncoder
 from palate.core.problems import WeightsError, require
 
@@ -93,8 +94,8 @@ class ThreeTexts:
             WeightsError: when they do not fit each other or the network.
         """
         del rules
-        sizes = sizes_of(parts["transformer"])
-        heard = sizes["joint_attention_dim"], sizes["pooled_projection_dim"]
+        names = ("joint_attention_dim", "pooled_projection_dim")
+        heard = tuple(sizes_of(parts["transformer"], SD3Transformer2DModel, *names).values())
         first = _short(parts, "text_encoder", "tokenizer", device)
         second = _short(parts, "text_encoder_2", "tokenizer_2", device)
         long = _long(parts, device)

@@ -73,7 +73,8 @@ def identity(backbone: Backbone) -> dict[str, str]:
     shape = (1, *backbone.latent_shape(backbone.resolution, backbone.resolution))
     noisy = Streams(0)("identity").normal(shape)
     with torch.no_grad():
-        answer = backbone.predict(noisy, torch.tensor([500]), backbone.embed([""]))
+        middle = torch.tensor([backbone.path.levels // 2])
+        answer = backbone.predict(noisy, middle, backbone.embed([""]))
     return dict(backbone.digests) | {
         "trained": digest_tensors(state) if state else backbone.applied or "nothing",
         "answer": digest_tensors({"prediction": answer}),

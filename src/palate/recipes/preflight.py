@@ -222,7 +222,7 @@ def _step(model: str) -> str:
 
 def _gain(backbone: Backbone, noisy: torch.Tensor, target: torch.Tensor) -> float:
     """The largest gain of an untrained policy, after a backward pass through it."""
-    level = torch.tensor([100, 700])
+    level = torch.tensor([100, 700]) * backbone.path.levels // 1000
     condition = backbone.embed(["a picture", ""])
     if backbone.personal is not None:
         whom = torch.ones(
