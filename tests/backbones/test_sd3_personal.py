@@ -113,6 +113,41 @@ def test_recomputing_activations_hears_the_same_users_again(folder):
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_leaving_layers_out_for_guidance_keeps_the_user(folder, pictures, tmp_path):
+    """The pipeline then asks once more for the prompt alone, which is no half of anything."""
+    model, user = trained(folder), users(1)
+    model.export(tmp_path / "export")
+    pipeline = tiny_sd3.plain(folder)
+    settings = {"num_inference_steps": 4, "guidance_scale": 3.0, "output_type": "np",
+                "skip_guidance_layers": [0], "skip_layer_guidance_start": 0.0,
+                "skip_layer_guidance_stop": 1.0}  # fmt: skip
+    noise = starting_noise(model, [("one", 0), ("two", 0)], seed=0)[:pictures]
+
+    def drawn() -> torch.Tensor:
+        found = pipeline(PROMPTS[:pictures], latents=noise.clone(), **settings).images
+        return torch.from_numpy(found)
+
+    without = drawn()
+    heard: list[tuple[int, list[bool] | None]] = []
+    listener = listen(pipeline, tmp_path / "export")
+    pipeline.transformer.transformer_blocks[1].register_forward_pre_hook(
+        lambda _block, _given, named: heard.append((len(named["hidden_states"]), whom(listener))),
+        with_kwargs=True,
+    )
+    listener.draw_for(user)
+    assert (drawn() - without).abs().max() > 2 / 255
+    both = (2 * pictures, [False] * pictures + [True] * pictures)
+    assert set(map(str, heard)) == {str(both), str((pictures, [True] * pictures))}
+    listener.draw_for(None)
+    assert torch.equal(drawn(), without)
+
+
+def whom(listener) -> list[bool] | None:
+    """Which rows of the present call are for somebody; None where none is."""
+    return None if listener._heard is None else listener.present().tolist()
+
+
 @pytest.mark.parametrize("guidance", [pytest.param(1.0, marks=pytest.mark.slow), 4.0])
 def test_the_plain_pipeline_draws_the_same_picture_for_the_same_user(folder, guidance, tmp_path):
     """To half a grey level of 255; for nobody, the base's own picture to the bit."""
