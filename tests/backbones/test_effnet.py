@@ -39,6 +39,7 @@ def close(one, other):
     return (one - other).abs().max() < 1e-3 * other.std()
 
 
+@pytest.mark.slow
 def test_it_answers_as_torchvisions_network_with_the_same_weights(encoder):
     """Resized from 120×80 to 96×64, normalised, encoded: 3×2 latents, stored from torchvision."""
     stored = torch.tensor(GOLDEN["latents"]).reshape(1, 16, 2, 3)
@@ -61,6 +62,7 @@ def test_it_has_the_size_of_the_published_network(encoder):
     assert not any(weight.requires_grad for weight in encoder.parameters())
 
 
+@pytest.mark.slow
 def test_a_picture_of_1024_pixels_becomes_24_latents_in_each_direction(encoder):
     """Asked of the layers' strides alone, because the real size takes long on one core."""
     strides = [layer.stride[0] for layer in encoder.modules() if isinstance(layer, torch.nn.Conv2d)]

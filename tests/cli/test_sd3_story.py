@@ -33,12 +33,14 @@ def trained(palate, sd3: Path, snapshot: Path, tmp_path_factory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_was_trained_from(trained):
     digests = json.loads((trained / "record.json").read_text())["model"]["digests"]
     assert {"transformer", "text_encoder_2"} <= set(digests)
     assert "text_encoder_3" not in digests
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_from_the_model_and_from_the_run(palate, sd3, trained, tmp_path):
     words = ("a red circle", "--steps", 2)
     before = palate("sample", "--model", sd3, *words, "--out", tmp_path / "before")
@@ -56,12 +58,14 @@ def test_a_sampler_of_diffusion_is_refused_before_any_weight_is_read(palate, sd3
     assert "Use euler" in answer.err
 
 
+@pytest.mark.slow
 def test_the_model_passes_the_doctors_step(palate, sd3):
     ticks = {tick["name"]: tick for tick in palate("doctor", "--model", sd3, "--json").json}
     assert ticks["weights"]["detail"].startswith("4 files")
     assert ticks["step"]["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_the_run_is_compared_with_its_base(palate, trained):
     answer = palate(
         *("evaluate", "--after", trained, "--prompts", "world:held-out:3", "--scorer", "world"),
