@@ -75,6 +75,8 @@ def test_what_each_training_gave_is_told_beside_what_all_users_did(report, page)
     for face in (report.text(), words(page)):
         assert "own minus others, by training" in face
         assert "Own minus others of each training, in points: " in face
+    line = next(line for line in report.text().splitlines() if "by training, points" in line)
+    assert line.endswith("  of 2 trainings")
     assert any("share its luck" in limit for limit in report.limits)
 
 

@@ -93,7 +93,7 @@ class Crossed:
         """Of which prompt and noise everybody's picture has a finite reward, [p]."""
         tables = [self.base, self.personal.reshape(-1, len(self.prompts))]
         tables += [] if self.pooled is None else [self.pooled]
-        return np.isfinite(np.concatenate(tables)).all(axis=0, keepdims=True)[0]
+        return np.asarray(np.isfinite(np.concatenate(tables)).all(axis=0))
 
     @property
     def without_reward(self) -> dict[str, int]:

@@ -177,7 +177,7 @@ class PersonalReport:
                     f"{words}, points",
                     _points_only(told[name]),
                     _point_ends(told[name]),
-                    _maybe(wider.get(name), _point_ends),
+                    _wider(told[name], wider.get(name)),
                 )
                 for name, words in _DIFFERENCES.items()
                 if name in told
@@ -258,7 +258,7 @@ class PersonalReport:
                      "unit": f"; {told[name].n} trainings" if "training" in name else "",
                      "ends": _point_ends(told[name]),
                      "seen": _seen(told[name], wider.get(group, {}).get(name, told[name])),
-                     "wider": _maybe(wider.get(group, {}).get(name), _point_ends)}
+                     "wider": _wider(told[name], wider.get(group, {}).get(name))}
                     for name, words in _DIFFERENCES.items() if name in told
                 ],
                 "gains": [
@@ -450,6 +450,13 @@ def _points(estimate: Estimate) -> str:
 
 def _seen(estimate: Estimate, wider: Estimate) -> str:
     return "seen" if _side(estimate, wider) else "unseen"
+
+
+def _wider(estimate: Estimate, wider: Estimate | None) -> str:
+    """The ends for users and prompts; of what is told by training, that it is not by user."""
+    if estimate.method.startswith("trainings"):
+        return f"of {estimate.n} trainings"
+    return _maybe(wider, _point_ends)
 
 
 def _line(words: str, value: str, ends: str, wider: str) -> str:
