@@ -25,4 +25,17 @@ def test_every_method_has_a_row_with_what_was_asked_of_it(repository: Path):
     for row in rows:
         assert all(float(row[name]) == float(row[name]) for name in asked), row["method"]
         assert float(row["low"]) <= float(row["win_rate"]) <= float(row["high"])
-    assert {row["method"] for row in rows} == set(OBJECTIVES.names)
+    # Methods that follow people are asked whom they follow, elsewhere.
+    alone = {method.name for method in OBJECTIVES if not method.needs.users}
+    assert {row["method"] for row in rows} == alone
+
+
+def test_methods_that_follow_people_have_a_result_of_their_own(repository: Path):
+    with (repository / "lab" / "personal" / "results.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["arm"] == "looks"]
+    found = {(row["group"], row["question"]): row for row in rows if row["seeds"] == "0 1 2"}
+    for group in ("seen", "unseen"):
+        for question in ("own_over_base", "own_over_pooled", "own_minus_shuffled"):
+            row = found[group, question]
+            assert float(row["low"]) <= float(row["value"]) <= float(row["high"])
+    assert {m.name for m in OBJECTIVES if m.needs.users} == {"ppd"}
