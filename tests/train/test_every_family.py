@@ -63,7 +63,8 @@ def data(tmp_path_factory) -> Callable[[type[Objective]], Path | None]:
     made: dict[tuple[str, ...], Path | None] = {}
 
     def find(objective: type[Objective]) -> Path | None:
-        wanted = (str(objective.needs.scorer), *objective.needs.facts)
+        needs = objective.needs
+        wanted = (str(needs.scorer), str(needs.users), *needs.facts)
         if wanted not in made:
             made[wanted] = data_for(objective, tmp_path_factory.mktemp("data"))
         return made[wanted]
