@@ -48,10 +48,11 @@ AT_ONCE = {"plan.batch": 4, "plan.steps": 3, "plan.save_every": 1, "plan.health_
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[type[Objective]], Path | None]:
     """The snapshot that a method reads, made once for all methods that read the same."""
-    made: dict[tuple[str, ...] | None, Path | None] = {}
+    made: dict[tuple[object, ...] | None, Path | None] = {}
 
     def of(objective: type[Objective]) -> Path | None:
-        key = None if objective.needs.scorer else objective.needs.facts[:1]
+        needs = objective.needs
+        key = None if needs.scorer else (needs.users, *needs.facts[:1])
         if key not in made:
             made[key] = data_for(objective, tmp_path_factory.mktemp("data"))
         return made[key]

@@ -27,7 +27,13 @@ from train.micro import Given, Micro, batch
 def inject(rate: float, steps: int, folder) -> int:
     """Train with NaN in a share of the pairs, eight a step; returns the steps it went on for."""
     one = Learner(Micro(torch.float32), DPO(), Given(), Plan(batch=8, steps=steps, device="cpu"))
-    one._gradients = lambda pairs, _n: {"loss": torch.zeros(len(pairs), dtype=torch.float64)}
+
+    def gradients(pairs, _number):
+        for weight in one.backbone.trainable().values():
+            weight.grad = torch.zeros_like(weight)
+        return {"loss": torch.zeros(len(pairs), dtype=torch.float64)}
+
+    one._gradients = gradients
     one._update = lambda: 0.0
     guard, draw, name = Guard(folder, 0.01), random.Random(5), 0
     whole = batch(8, torch.float32)

@@ -188,8 +188,11 @@ def test_data_that_cannot_be_used_is_named_before_any_weight_is_loaded(data, tmp
     with pytest.raises(DataError, match=r"Got 6 comparisons, all ties\. Need comparisons in"):
         train(run.with_values({"data": str(ties_only(tmp_path))}), out)
     one_prompt = str(snapshot(tmp_path / "two", pairs=2))
-    with pytest.raises(DataError, match=r"2 pairs, all with the same prompt.*split\.by=judge"):
+    with pytest.raises(DataError, match=r"2 pairs, all with the same prompt.*one judge too"):
         train(run.with_values({"data": one_prompt}), out)
+    two_judges = str(snapshot(tmp_path / "judged", pairs=2, judges=("anna", "ben")))
+    with pytest.raises(DataError, match=r"2 pairs, all with the same prompt.*split\.by=judge"):
+        train(run.with_values({"data": two_judges}), out)
     with pytest.raises(DataError, match=r"40 pairs, all with the same judge.*split\.by=prompt"):
         train(run.with_values({"split.by": "judge"}), out)
     assert not out.exists()
