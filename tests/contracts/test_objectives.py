@@ -75,6 +75,7 @@ def test_an_objective_has_a_test_of_its_own_and_a_page(objective, repository: Pa
     assert [line[3:] for line in page.splitlines() if line.startswith("## ")] == headings
 
 
+@pytest.mark.slow
 def test_every_objective_traces_as_one_graph_in_float64_and_bfloat16(repository: Path):
     done = subprocess.run(
         [sys.executable, "-m", "contracts.trace_objectives"],
