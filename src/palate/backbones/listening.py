@@ -15,23 +15,21 @@ Read next: `user_attention.py`, how the network hears a user; `opposed.py`, the 
 kind.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import final
 
 import torch
-from jaxtyping import Float, Shaped, UInt8
-from torch import Tensor, nn
+from jaxtyping import Float, Shaped
+from torch import Tensor
 
-from palate.backbones.backbone import Adapter, Backbone, Condition, Personal, Precision
+from palate.backbones.around import Around
+from palate.backbones.backbone import Backbone, Condition
 from palate.core.files import digest_json, digest_tensors
-from palate.core.path import Path as NoisePath
 from palate.core.problems import SettingError, require
 
 
 @final
-class Listening:
+class Listening(Around):
     """A personal model and a user, as one `Backbone`.
 
     Args:
@@ -67,87 +65,25 @@ class Listening:
             need="finite numbers, and a strength of 0 to 100",
             fix="Use strength 1; make the embedding again if it is broken.",
         )
-        self._backbone, self._strength = backbone, float(strength)
+        super().__init__(backbone)
+        self._strength = float(strength)
         self._user = user.detach().float().cpu()
-
-    @property
-    def kind(self) -> str:
-        """The model's family."""
-        return self._backbone.kind
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return self._backbone.device
-
-    @property
-    def precision(self) -> Precision:
-        """What the denoising network computes in."""
-        return self._backbone.precision
-
-    @property
-    def resolution(self) -> int:
-        """The side of the pictures it was made for, in pixels."""
-        return self._backbone.resolution
-
-    @property
-    def adapter(self) -> Adapter | None:
-        """The model's adapters."""
-        return self._backbone.adapter
-
-    @property
-    def personal(self) -> Personal | None:
-        """The model's attention to users."""
-        return self._backbone.personal
-
-    @property
-    def path(self) -> NoisePath:
-        """Noise levels and kind of prediction."""
-        return self._backbone.path
-
-    @property
-    def digests(self) -> Mapping[str, str]:
-        """SHA-256 of each part of the base model."""
-        return self._backbone.digests
 
     @property
     def applied(self) -> str | None:
         """Digest of what was trained, whoever is listened to, and how strongly."""
         told = {"user": digest_tensors({"user": self._user}), "strength": self._strength}
-        return digest_json([self._backbone.applied, told])
-
-    @property
-    def scheduler_config(self) -> Mapping[str, object]:
-        """The scheduler's configuration."""
-        return self._backbone.scheduler_config
-
-    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Channels, height and width of a picture's latents; sizes in pixels."""
-        return self._backbone.latent_shape(height, width)
-
-    def encode(
-        self, images: UInt8[Tensor, " b h w 3"]
-    ) -> tuple[Float[Tensor, " b c y x"], Float[Tensor, " b c y x"]]:
-        """Mean and standard deviation of the pictures' scaled latents."""
-        return self._backbone.encode(images)
-
-    def decode(self, latents: Float[Tensor, " b c y x"]) -> UInt8[Tensor, " b h w 3"]:
-        """The pictures that scaled latents stand for."""
-        return self._backbone.decode(latents)
+        return digest_json([self._inner.applied, told])
 
     def embed(self, prompts: Sequence[str]) -> Condition:
         """What the network needs to know of the prompts, each for the user; the empty for nobody.
 
         A picture drawn for the empty prompt itself is the base model's.
         """
-        told = self._backbone.embed(prompts)
+        told = self._inner.embed(prompts)
         some = next(iter(told.tensors.values()))
         said = torch.tensor([bool(prompt) for prompt in prompts])[:, None, None]
         return told.with_user((said * self._user).to(some.device))
-
-    def token_counts(self, prompts: Sequence[str]) -> tuple[list[int], int]:
-        """Tokens of each prompt, and how many are read."""
-        return self._backbone.token_counts(prompts)
 
     def predict(
         self,
@@ -156,7 +92,7 @@ class Listening:
         condition: Condition,
     ) -> Float[Tensor, " b c y x"]:
         """What the model says for the user; at other strengths, from nobody's answer on."""
-        found = self._backbone.predict(noisy, level, condition)
+        found = self._inner.predict(noisy, level, condition)
         user = condition.user
         if self._strength == 1.0 or user is None:
             return found
@@ -164,36 +100,8 @@ class Listening:
         if len(rows):
             here, at = rows.to(noisy.device), rows.to(level.device)
             alone = condition.with_user(None).rows(rows)
-            nobody = self._backbone.predict(noisy[here], level[at], alone)
+            nobody = self._inner.predict(noisy[here], level[at], alone)
             rows = rows.to(found.device)
             # A copy, so that the model's own answer keeps its gradient.
             found = found.index_copy(0, rows, nobody + self._strength * (found[rows] - nobody))
         return found
-
-    def as_reference(self) -> AbstractContextManager[None]:
-        """Inside, the base answers, whoever is listened to."""
-        return self._backbone.as_reference()
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """The weights being trained."""
-        return self._backbone.trainable()
-
-    def reference_probe(self) -> str:
-        """Digest of the reference's answer to a fixed question."""
-        return self._backbone.reference_probe()
-
-    def state(self) -> dict[str, Tensor]:
-        """The trained weights."""
-        return self._backbone.state()
-
-    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put trained weights back."""
-        self._backbone.load_state(tensors)
-
-    def export(self, folder: Path) -> list[Path]:
-        """Write what was trained; the user is not part of it."""
-        return self._backbone.export(folder)
-
-    def release(self, *parts: str) -> None:
-        """Forget parts that are no longer needed."""
-        self._backbone.release(*parts)

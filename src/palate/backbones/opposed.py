@@ -18,20 +18,20 @@ from pathlib import Path
 from typing import final
 
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from palate.backbones.backbone import Adapter, Backbone, Condition, Personal, Precision
+from palate.backbones.around import Around
+from palate.backbones.backbone import Adapter, Backbone, Condition
 from palate.backbones.folder import network_of
 from palate.core.files import digest_json
-from palate.core.path import Path as NoisePath
 from palate.core.problems import SettingError, require
 
 _EMPTY = "empty"
 
 
 @final
-class Opposed:
+class Opposed(Around):
     """A model to draw with, and one to guide away from, as one `Backbone`.
 
     Args:
@@ -55,29 +55,10 @@ class Opposed:
             fix="Train the negative model from the model that is drawn with.",
             kind=SettingError,
         )
-        self._positive, self._negative = positive, negative
+        super().__init__(positive)
+        self._negative = negative
         # Only the network of the negative model is asked.
         negative.release("vae", "text_encoder")
-
-    @property
-    def kind(self) -> str:
-        """The family of both."""
-        return self._positive.kind
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return self._positive.device
-
-    @property
-    def precision(self) -> Precision:
-        """What the positive model computes in."""
-        return self._positive.precision
-
-    @property
-    def resolution(self) -> int:
-        """The side of the pictures it was made for, in pixels."""
-        return self._positive.resolution
 
     @property
     def adapter(self) -> Adapter | None:
@@ -85,58 +66,25 @@ class Opposed:
         return None
 
     @property
-    def personal(self) -> Personal | None:
-        """The positive model's attention to users, if it has any."""
-        return self._positive.personal
-
-    @property
-    def path(self) -> NoisePath:
-        """Noise levels and kind of prediction."""
-        return self._positive.path
-
-    @property
     def digests(self) -> Mapping[str, str]:
         """SHA-256 of each part of the positive model's base, and of the negative one's network."""
         name = self._network
-        return {**self._positive.digests, f"negative {name}": self._negative.digests[name]}
+        return {**self._inner.digests, f"negative {name}": self._negative.digests[name]}
 
     @property
     def applied(self) -> str | None:
         """Digest of what was trained on both."""
-        return digest_json([self._positive.applied, self._negative.applied])
-
-    @property
-    def scheduler_config(self) -> Mapping[str, object]:
-        """The scheduler's configuration."""
-        return self._positive.scheduler_config
-
-    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
-        """Channels, height and width of a picture's latents; sizes in pixels."""
-        return self._positive.latent_shape(height, width)
-
-    def encode(
-        self, images: UInt8[Tensor, " b h w 3"]
-    ) -> tuple[Float[Tensor, " b c y x"], Float[Tensor, " b c y x"]]:
-        """Mean and standard deviation of the pictures' scaled latents."""
-        return self._positive.encode(images)
-
-    def decode(self, latents: Float[Tensor, " b c y x"]) -> UInt8[Tensor, " b h w 3"]:
-        """The pictures that scaled latents stand for."""
-        return self._positive.decode(latents)
+        return digest_json([self._inner.applied, self._negative.applied])
 
     def embed(self, prompts: Sequence[str]) -> Condition:
         """What the networks need to know of the prompts, and which of them are empty.
 
         A picture drawn for the empty prompt itself is the negative model's.
         """
-        told = self._positive.embed(prompts)
+        told = self._inner.embed(prompts)
         empty = torch.tensor([not prompt for prompt in prompts])
         some = next(iter(told.tensors.values()))
         return Condition({**told.tensors, _EMPTY: empty.to(some.device)})
-
-    def token_counts(self, prompts: Sequence[str]) -> tuple[list[int], int]:
-        """Tokens of each prompt, and how many are read."""
-        return self._positive.token_counts(prompts)
 
     def predict(
         self,
@@ -147,7 +95,7 @@ class Opposed:
         """Each row by the model it is for."""
         empty = condition.tensors[_EMPTY].cpu()
         told = Condition({n: t for n, t in condition.tensors.items() if n != _EMPTY})
-        rows = {self._negative: empty.nonzero(), self._positive: (~empty).nonzero()}
+        rows = {self._negative: empty.nonzero(), self._inner: (~empty).nonzero()}
         answers = torch.empty(noisy.shape, dtype=torch.float32, device=self.device)
         for model, found in rows.items():
             index = found.squeeze(1).to(noisy.device)
@@ -159,7 +107,7 @@ class Opposed:
     @contextmanager
     def _references(self) -> Iterator[None]:
         with ExitStack() as stack:
-            for model in (self._positive, self._negative):
+            for model in (self._inner, self._negative):
                 stack.enter_context(model.as_reference())
             yield
 
@@ -173,7 +121,7 @@ class Opposed:
 
     def reference_probe(self) -> str:
         """Digest of both references' answers to a fixed question."""
-        return digest_json([m.reference_probe() for m in (self._positive, self._negative)])
+        return digest_json([m.reference_probe() for m in (self._inner, self._negative)])
 
     def state(self) -> dict[str, Tensor]:
         """Nothing: nothing is trained."""
@@ -186,10 +134,6 @@ class Opposed:
     def export(self, folder: Path) -> list[Path]:
         """Refused: plain diffusers has no pipeline of two denoising networks."""
         raise _drawn_only(f"an export to {folder}")
-
-    def release(self, *parts: str) -> None:
-        """Forget parts of the positive model."""
-        self._positive.release(*parts)
 
 
 def _drawn_only(what: str) -> SettingError:
