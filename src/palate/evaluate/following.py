@@ -17,20 +17,19 @@ import numpy as np
 import torch
 
 from palate.core.files import (
-    damage,
     load_weights,
     new_folder,
-    read_json,
     save_weights,
     write_json,
 )
 from palate.core.plain import plain
-from palate.core.problems import DataError, StateError, require
+from palate.core.problems import DataError
 from palate.core.stats import Estimate
 from palate.evaluate.crossed import Crossed
 from palate.evaluate.identify import Identified
 from palate.evaluate.ordering import Ordering
 from palate.evaluate.personal import verdicts
+from palate.evaluate.result import read_whole
 from palate.evaluate.slide import Curve, Slide, curve
 from palate.evaluate.two_way import two_way
 
@@ -166,15 +165,7 @@ class Following:
             DataError: when the folder holds none.
             StateError: when a file was damaged.
         """
-        values = read_json(folder / _FILE)
-        wrong = damage(folder)
-        require(
-            wrong is None,
-            got=f"{folder}: {wrong}",
-            need="the folder as it was written",
-            fix="Evaluate again, or restore the folder.",
-            kind=StateError,
-        )
+        values = read_whole(folder, _FILE)
         found = cls.from_json(values)
         path = folder / _PICTURES
         kept = load_weights(path) if path.exists() else {}

@@ -152,15 +152,7 @@ class Evaluation:
             DataError: when the folder holds no evaluation.
             StateError: when a file was damaged.
         """
-        values = read_json(folder / _FILE)
-        wrong = damage(folder)
-        require(
-            wrong is None,
-            got=f"{folder}: {wrong}",
-            need="the folder as it was written",
-            fix="Evaluate again, or restore the folder.",
-            kind=StateError,
-        )
+        values = read_whole(folder, _FILE)
         exhibits = tuple(
             Exhibit.load(folder / "pictures", at, prompt, index)
             for at, (prompt, index) in enumerate(values.get("exhibits", []))
@@ -203,3 +195,22 @@ def _drift(values: Mapping[str, Any]) -> Drift:
         for name, value in values.items()
     }
     return Drift(**given)
+
+
+def read_whole(folder: Path, file: str) -> Any:
+    """The values in a file of a result's folder, once it is sure that none of it was damaged.
+
+    Raises:
+        DataError: when the file is not there.
+        StateError: when something in the folder was damaged.
+    """
+    values = read_json(folder / file)
+    wrong = damage(folder)
+    require(
+        wrong is None,
+        got=f"{folder}: {wrong}",
+        need="the folder as it was written",
+        fix="Evaluate again, or restore the folder.",
+        kind=StateError,
+    )
+    return values

@@ -6,7 +6,6 @@ the pictures were drawn for somebody else: only that tells a personal model from
 Read next: `palate/evaluate/personal.py`, what is compared; `page.py`, whose style this page shares.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,6 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any, Final, Self, final
 
-from palate.core.files import write_atomic
 from palate.core.plain import plain as plain_values
 from palate.core.stats import Estimate
 from palate.evaluate.crossed import Crossed
@@ -22,6 +20,7 @@ from palate.evaluate.following import Following
 from palate.evaluate.personal import of_each_training
 from palate.evaluate.slide import Curve, Monotony, Slide
 from palate.report import figures
+from palate.report.faces import write_faces
 from palate.report.page import bar, environment, safe
 from palate.report.words import MINUS, count, difference, flat, interval, percent, plain, signed
 
@@ -224,10 +223,7 @@ class PersonalReport:
         Raises:
             StateError: when the disk refuses.
         """
-        write_atomic(folder / "report.json", json.dumps(self.json(), indent=2, default=str) + "\n")
-        write_atomic(folder / "report.txt", self.text() + "\n")
-        write_atomic(folder / "report.html", self.page())
-        return folder / "report.html"
+        return write_faces(folder, self.json(), self.text(), self.page())
 
     def _tiles(self) -> list[dict[str, str]]:
         return [

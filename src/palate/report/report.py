@@ -6,16 +6,16 @@ it, and says how far the numbers carry.
 Read next: `claims.py` (the sentences), `page.py` (the page).
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Self, final
 
-from palate.core.files import read_json, write_atomic
+from palate.core.files import read_json
 from palate.evaluate.result import Evaluation
 from palate.report import claims
+from palate.report.faces import write_faces
 from palate.report.page import render
 from palate.report.words import change, difference, drifted, interval, percent, plain
 from palate.train.log import read_rows
@@ -120,10 +120,7 @@ class Report:
         Raises:
             StateError: when the disk refuses.
         """
-        write_atomic(folder / "report.json", json.dumps(self.json(), indent=2, default=str) + "\n")
-        write_atomic(folder / "report.txt", self.text() + "\n")
-        write_atomic(folder / "report.html", self.page())
-        return folder / "report.html"
+        return write_faces(folder, self.json(), self.text(), self.page())
 
     def _scorer_lines(self) -> list[str]:
         opinions = self.evaluation.opinions
