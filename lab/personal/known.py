@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from run import SPREAD, append, data_of, direction_of, examples_of
+from run import SPREAD, append, data_of, direction_of
 
 from palate.data.pairs import PreferencePairs
 from palate.data.people import users_of
@@ -22,6 +22,7 @@ from palate.data.seen import EXAMPLES, TRAIN, UNSEEN
 from palate.recipes.people import PEOPLE, read_tastes
 from palate.scorers.users import Example
 from palate.scorers.users_looks import LooksUsers
+from palate.train.embedding import examples_of
 from palate.world import parts
 
 COUNTS, CHOICES, RIDGE = (1, 2, 4, 8, 16), 40, 30.0

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from run import FEW, append, asked_prompts, data_of, examples_of, measured
+from run import FEW, append, asked_prompts, data_of, measured
 from torch import Tensor
 
 from palate.backbones import load
@@ -28,6 +28,7 @@ from palate.data.sources import import_comparisons
 from palate.data.store import Store
 from palate.recipes.people import PAIRS, PEOPLE, make_people
 from palate.scorers.picture_statistics import STATISTICS, statistics
+from palate.train.embedding import examples_of
 from palate.train.users import open_user_encoder, read_users
 
 PEOPLE_NEW, SEED_NEW, PAIRS_NEW = 36, 1000, 6

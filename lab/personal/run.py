@@ -37,7 +37,7 @@ from palate.evaluate.crossed import drawn_from
 from palate.evaluate.drift import broken
 from palate.recipes.pairs import SAMPLER
 from palate.recipes.people import PAIRS, PEOPLE, make_people, read_tastes
-from palate.scorers.users import Example
+from palate.train.embedding import examples_of
 from palate.train.loop import train
 from palate.train.run import Run
 from palate.train.tastes import fit_tastes
@@ -162,18 +162,6 @@ def embeddings_of(arm: str, export: Path, data: Path) -> dict[str, dict[str, Ten
     few = users_of(pairs)
     rows = encoder.embed([examples_of(pairs, few[name]) for name in sorted(few)])
     return {**found, "unseen": dict(zip(sorted(few), rows, strict=True))}
-
-
-def examples_of(pairs: PreferencePairs, mine: Any) -> list[Example]:
-    """Pairs with their pictures."""
-    return [
-        Example(
-            prompt=pair.prompt,
-            chosen=pairs.image(pair.chosen),
-            rejected=pairs.image(pair.rejected),
-        )
-        for pair in mine
-    ]
 
 
 def measured(model: Backbone, asked: list[str], seed: int) -> Iterator[dict[str, Any]]:

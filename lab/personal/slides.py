@@ -11,8 +11,6 @@ pictures of one seed's most opposed two. Training (`run.py`) comes before.
 import argparse
 import csv
 import json
-from collections.abc import Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +22,15 @@ from torch import Tensor
 from palate.backbones import load
 from palate.cli.pictures import strip
 from palate.evaluate.slide import Curve, Slide, curve, slide
+from palate.recipes.follow import opposed
 from palate.recipes.pairs import SAMPLER
 from palate.recipes.people import PEOPLE, read_tastes
-from palate.world import Taste, TrueReward, likeness
+from palate.world import TrueReward, likeness
 
 SHARES = tuple(step / 6 for step in range(7))
 PAIRS_OF_PEOPLE, PROMPTS, SHOWN = 4, 24, 8
 # Of the shown ones, those in the strip: different scenes and grounds.
 ROWS = (0, 2, 5, 7)
-
-
-def opposed(people: Sequence[str], tastes: dict[str, Taste], count: int) -> list[tuple[str, str]]:
-    """The most opposed pairs of people, each person in one pair."""
-    chosen: list[tuple[str, str]] = []
-    ranked = sorted(combinations(people, 2), key=lambda two: likeness(*(tastes[o] for o in two)))
-    for two in ranked:
-        if not {*two} & {name for pair in chosen for name in pair}:
-            chosen.append(two)
-    return chosen[:count]
 
 
 def drawn(
@@ -54,7 +43,7 @@ def drawn(
     model = load("shipped", weights=export)
     asked, found = asked_prompts(PROMPTS, choosing=told.choosing), []
     for group, people in embeddings_of(arm, export, data).items():
-        for a, b in opposed(sorted(people), tastes, PAIRS_OF_PEOPLE):
+        for a, b in opposed(sorted(people), tastes)[:PAIRS_OF_PEOPLE]:
             way = slide(
                 model,
                 people[a],

@@ -48,7 +48,7 @@ Told = Callable[[int, int], None]
 DRAWS: Final = 8
 OTHERS: Final = 2
 AT_ONCE: Final = 16
-_STILL: Final = Pictures(latents="mean")
+STILL: Final = Pictures(latents="mean")
 _LEVELS: Final = NoiseSettings()
 
 
@@ -114,7 +114,7 @@ class Margins:
     """
 
     cache: Cache
-    pictures: Pictures = _STILL
+    pictures: Pictures = STILL
     noise: NoiseSettings = _LEVELS
     draws: int = DRAWS
     seed: int = 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Final, final
+from typing import final
 
 from palate.backbones import Backbone
 from palate.backbones.sample import Sampler
@@ -21,18 +21,16 @@ from palate.data.pairs import PreferencePairs
 from palate.evaluate.asked import Asked
 from palate.evaluate.crossed import Crossed, draw_crossed
 from palate.evaluate.identify import Identified, identify
-from palate.evaluate.ordering import Margins, Ordering, ordering
+from palate.evaluate.ordering import STILL, Margins, Ordering, ordering
 from palate.evaluate.sides import two_sides
 from palate.evaluate.slide import SHARES, Slide, slide
 from palate.train.cache import Cache
 from palate.train.finder import Finder
-from palate.train.groups import Pictures
 from palate.train.place import RECORD, SETTINGS
 from palate.train.run import Run
 from palate.world import Taste, TrueReward, likeness
 
 Told = Callable[[str, int, int], None]
-_STILL: Final = Pictures(latents="mean")
 
 
 @final
@@ -71,7 +69,7 @@ class Follower:
         """
         side = None if run is None else run.pictures.resolution
         kept = Cache(cache, self.model, side or self.model.resolution)
-        kept.fill(self.model, self.asked.pairs, _STILL, pairs.image, tell)
+        kept.fill(self.model, self.asked.pairs, STILL, pairs.image, tell)
         return ordering(
             self.model,
             self.asked.pairs,
@@ -124,13 +122,7 @@ class Follower:
             DataError: when fewer than two people's tastes are known.
         """
         users = self._known(tastes)
-        ranked = sorted(
-            combinations(users, 2), key=lambda two: likeness(tastes[two[0]], tastes[two[1]])
-        )
-        chosen: list[tuple[str, str]] = []
-        for one, other in ranked:
-            if len(chosen) < count and not {one, other} & {name for two in chosen for name in two}:
-                chosen.append((one, other))
+        chosen = opposed(users, tastes)[:count]
         return tuple(
             slide(
                 self.model,
@@ -198,3 +190,17 @@ def learned_from(run: Run | None, asked: Asked) -> int | None:
 
 def _scorer(name: str, tastes: Mapping[str, Taste]) -> TrueReward:
     return TrueReward(tastes[name], f"taste of {name}")
+
+
+def opposed(people: Sequence[str], tastes: Mapping[str, Taste]) -> list[tuple[str, str]]:
+    """People two by two, those whose tastes are least alike first; each person once."""
+    ranked = sorted(
+        combinations(people, 2), key=lambda two: likeness(tastes[two[0]], tastes[two[1]])
+    )
+    chosen: list[tuple[str, str]] = []
+    taken: set[str] = set()
+    for two in ranked:
+        if not taken & {*two}:
+            chosen.append(two)
+            taken |= {*two}
+    return chosen
